@@ -1,0 +1,222 @@
+"""Every field of a run, its default, and the checks made before it starts.
+
+`base_config()` holds all defaults; `BACKBONES` and `TASKS` hold differences
+only; `experiment(backbone, task)` puts them together, so that a file in
+`configs/` is one call. Fields marked (paper) are fixed by arXiv 2507.13942;
+all others are choices of ours.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def base_config() -> ConfigDict:
+  """Returns the full-size defaults of a run."""
+  return ConfigDict(
+    {
+      "name": "unnamed",
+      "seed": 0,
+      "tasks": ("pixels", "depth", "points", "boxes"),
+      "backbone": backbone_config(),
+      "data": data_config(),
+      "latents": latents_config(),
+      "readout": readout_config(),
+      "forecaster": forecaster_config(),
+      # Which forecasters are trained and scored, and which training-free
+      # baselines stand beside them in every table.
+      "forecasters": ("flow", "regression"),
+      "baselines": (
+        "persistence_latent",
+        "persistence_output",
+        "constant_velocity",
+        "climatology",
+        "oracle_future",
+      ),
+      "train": train_config(),
+      "eval": eval_config(),
+    }
+  )
+
+
+def backbone_config() -> ConfigDict:
+  """Which frozen model, which weights, which layer."""
+  return ConfigDict(
+    {
+      "name": "4ds_tiny",
+      # Path of the weights. None: the weights shipped with the package if the
+      # backbone has any, else an error that says what to download.
+      "checkpoint": placeholder(str),
+      # Random weights instead of a checkpoint: the reference that any
+      # pretraining has to beat.
+      "random_init": False,
+      # 'default' is the spec's own; 'final' or a relative depth in (0, 1].
+      "layer": "default",
+      # 'crop_pos', 'pad_last' or, as a labelled ablation only,
+      # 'leaky_full_clip'. 'default' is the spec's own.
+      "context_mode": "default",
+    }
+  )
+
+
+def data_config() -> ConfigDict:
+  """Which clips, and how many of each split."""
+  return ConfigDict(
+    {
+      "name": "mujoco_scenes",  # or 'videos'
+      "root": placeholder(str),  # None: <workdir>/data
+      "size": 64,
+      "num_frames": 16,  # (paper)
+      "num_context": 4,  # (paper)
+      "train_clips": 2048,
+      "eval_clips": 512,
+      # Several true futures of one context, for calibration (embedded data).
+      "future_contexts": 64,
+      "futures_per_context": 16,
+      "workers": 2,
+      # mujoco_scenes: rays per pixel and side (1 or 2), labels per clip.
+      "rays": 1,
+      "num_points": 64,
+      "num_boxes": 5,
+      # videos: folder of files, frames kept per second, and window overlap.
+      "path": placeholder(str),
+      "fps": 12.5,
+      "window_stride": 4,
+      "eval_fraction": 0.2,
+    }
+  )
+
+
+def latents_config() -> ConfigDict:
+  """The store of frozen latents."""
+  return ConfigDict(
+    {
+      "root": placeholder(str),  # None: <workdir>/latents
+      "dtype": "bfloat16",  # 'bfloat16', 'float32' or 'int8' (scale per token)
+      "extract_if_missing": True,
+      "batch_size": 16,
+      "clips_per_shard": 128,
+    }
+  )
+
+
+def readout_config() -> ConfigDict:
+  """Attention readouts (tasks.md 2): one per task, trained on true latents."""
+  return ConfigDict(
+    {
+      "width": 1024,
+      "heads": {"pixels": 16, "depth": 16, "points": 8, "boxes": 4},
+      "query_hidden": 512,  # MLP on the Fourier features of a query
+      "patch": (2, 8, 8),  # frames, rows, columns of one dense query
+      "num_points": 64,
+      "num_boxes": 25,
+      # Dense queries and tracks used per training step; 0 is all of them. A
+      # random subset is exact in expectation since queries never interact.
+      "train_queries": 0,
+      "train_tracks": 0,
+      "steps": 40_000,  # (paper)
+      "optimizer": optimizer_config(3e-4, weight_decay=1e-4, b2=0.999),
+      "ema_decay": 0.999,
+    }
+  )
+
+
+def forecaster_config() -> ConfigDict:
+  """The forecaster (forecaster.md): network, objective, sampler."""
+  return ConfigDict(
+    {
+      "steps": 40_000,  # (paper)
+      "optimizer": optimizer_config(2e-4, weight_decay=0.0, b2=0.95),
+      "ema_decay": 0.9995,
+      "model": {
+        "width": 1024,
+        "depth": 16,
+        "heads": 16,
+        # Latent tokens merged per side before the network; 1 keeps the grid.
+        "patch": 1,
+        "conditioning": "joint_asym",  # or 'joint_full', 'cross'
+        "attention": "full",  # or 'factorized'
+        "qk_norm": True,
+        "head_width": 0,  # 0: no wide head
+        "head_depth": 2,
+        "dtype": "default",  # bfloat16 matmuls on accelerators, float32 on CPU
+      },
+      "normalize": {
+        "stats": "per_channel",  # or 'per_channel_time', 'none'
+        "target_transform": "residual_last",  # or 'none'
+        "project_ln": False,
+      },
+      "flow": {
+        "prediction": "x0",  # or 'v', 'eps'
+        "loss_space": "v",  # or 'x0', 'eps'
+        "shift": "auto_slot",  # 'auto_full' or a number
+        "noise_multiplicity": 1,
+        "context_dropout": 0.1,
+        "context_noise": 0.0,
+      },
+      "ddpm": {
+        "prediction": "v",  # or 'eps', 'x0'
+        "levels": 1000,
+        "sampler": "ddim",  # or 'ancestral'
+        "steps": 50,
+        "eta": 0.0,
+      },
+      "sampler": {
+        "name": "dpmpp_2m",  # 'euler', 'heun', 'ddim', 'ancestral', 'sde'
+        "grid": "logsnr",  # 'uniform', 'shifted', 'edm'
+        "steps": 16,
+        "t_max": 0.998,
+        "t_min": 0.005,
+        "shift": 1.0,
+        "rho": 7.0,
+        "eta": 0.0,
+        "churn": 0.0,
+        "noise_inflation": 1.0,
+        "guidance": 0.0,
+      },
+      "regression": {"loss": "mse"},  # or 'smooth_l1'
+    }
+  )
+
+
+def optimizer_config(
+  learning_rate: float, weight_decay: float, b2: float
+) -> ConfigDict:
+  """AdamW, linear warm-up, cosine to `end_factor` of the peak."""
+  return ConfigDict(
+    {
+      "learning_rate": learning_rate,
+      "warmup_steps": 1000,
+      "end_factor": 0.1,
+      "b1": 0.9,
+      "b2": b2,
+      "weight_decay": weight_decay,  # kernels only
+      "clip_norm": 1.0,
+    }
+  )
+
+
+def train_config() -> ConfigDict:
+  """The loop."""
+  return ConfigDict(
+    {
+      "batch_size": 32,  # (paper)
+      "log_every": 50,
+      "checkpoint_every": 1000,
+      "keep": 2,
+      "fsdp": 1,  # devices over which parameters are split
+      "flip": False,  # random horizontal flips need two stored views; see docs
+    }
+  )
+
+
+def eval_config() -> ConfigDict:
+  """Scores, intervals, report."""
+  return ConfigDict(
+    {
+      "num_samples": 10,  # (paper)
+      "batch_size": 16,
+      "bootstrap": 1000,
+      "bootstrap_frechet": 50,
+      "num_panels": 3,
+    }
+  )
