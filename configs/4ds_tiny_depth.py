@@ -1,0 +1,8 @@
+"""Forecasting depth with the shipped 4ds_tiny on the embedded data.
+
+python -m forecasting.main --config=configs/4ds_tiny_depth.py
+"""
+
+from forecasting import config
+
+get_config = config.experiment("4ds_tiny", "depth")
