@@ -1,0 +1,227 @@
+"""Checks of a config before anything expensive starts.
+
+All problems are collected and raised at once: the field, its value, what is
+allowed, and the nearest valid name.
+"""
+
+import difflib
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from forecasting import config as config_lib
+from forecasting.backbones import zoo
+
+DATA_NAMES = ("mujoco_scenes", "videos")
+FORECASTERS = ("flow", "ddpm", "regression")
+BASELINES = (
+  "persistence_latent",
+  "persistence_output",
+  "constant_velocity",
+  "climatology",
+  "oracle_future",
+)
+_CHOICES = {
+  "data.name": DATA_NAMES,
+  "data.rays": (1, 2),
+  "backbone.context_mode": (
+    "default",
+    "crop_pos",
+    "pad_last",
+    "leaky_full_clip",
+  ),
+  "latents.dtype": ("bfloat16", "float32", "int8"),
+  "forecaster.model.conditioning": ("joint_asym", "joint_full", "cross"),
+  "forecaster.model.attention": ("full", "factorized"),
+  "forecaster.model.dtype": ("default", "float32", "bfloat16"),
+  "forecaster.normalize.stats": ("per_channel", "per_channel_time", "none"),
+  "forecaster.normalize.target_transform": ("residual_last", "none"),
+  "forecaster.flow.prediction": ("x0", "v", "eps"),
+  "forecaster.flow.loss_space": ("x0", "v", "eps"),
+  "forecaster.ddpm.prediction": ("x0", "v", "eps"),
+  "forecaster.ddpm.sampler": ("ddim", "ancestral"),
+  "forecaster.sampler.name": (
+    "euler",
+    "heun",
+    "dpmpp_2m",
+    "ddim",
+    "ancestral",
+    "sde",
+  ),
+  "forecaster.sampler.grid": ("uniform", "shifted", "logsnr", "edm"),
+  "forecaster.regression.loss": ("mse", "smooth_l1"),
+}
+_POSITIVE = (
+  "data.size",
+  "data.num_frames",
+  "data.num_context",
+  "data.train_clips",
+  "data.eval_clips",
+  "data.num_points",
+  "data.num_boxes",
+  "data.fps",
+  "data.window_stride",
+  "latents.batch_size",
+  "latents.clips_per_shard",
+  "readout.width",
+  "readout.steps",
+  "readout.optimizer.learning_rate",
+  "forecaster.steps",
+  "forecaster.optimizer.learning_rate",
+  "forecaster.model.width",
+  "forecaster.model.depth",
+  "forecaster.model.heads",
+  "forecaster.model.patch",
+  "forecaster.sampler.steps",
+  "train.batch_size",
+  "train.log_every",
+  "train.checkpoint_every",
+  "train.keep",
+  "train.fsdp",
+  "eval.num_samples",
+  "eval.batch_size",
+)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """Returns `known` as text, led by the name most like `name` if any is."""
+  known = [str(item) for item in known]
+  close = difflib.get_close_matches(str(name), known, n=1)
+  hint = f"did you mean {close[0]!r}? " if close else ""
+  return f"{hint}known: {', '.join(known)}"
+
+
+def validate(config: ConfigDict) -> None:
+  """Raises one ValueError that lists every problem of `config`."""
+  problems = [*_name_problems(config), *_value_problems(config)]
+  if not problems:
+    problems = list(_cross_problems(config))
+  if problems:
+    listing = "\n".join(f"  {problem}" for problem in problems)
+    raise ValueError(f"the config cannot run:\n{listing}")
+
+
+def check_workdir(workdir: Path) -> None:
+  """Raises OSError unless `workdir` can be made and written."""
+  probe = workdir / f".write_test_{os.getpid()}"
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    probe.write_bytes(b"0" * 4096)
+    probe.unlink()
+  except OSError as error:
+    raise OSError(
+      f"workdir {workdir} is not writable ({error}): choose another with "
+      "--workdir, or free space or permissions there"
+    ) from error
+
+
+def _get(config: ConfigDict, path: str):
+  for key in path.split("."):
+    config = config[key]
+  return config
+
+
+def _name_problems(config: ConfigDict) -> Iterator[str]:
+  for field, known in (
+    ("tasks", config_lib.TASK_NAMES),
+    ("forecasters", FORECASTERS),
+    ("baselines", BASELINES),
+  ):
+    values = config[field]
+    if isinstance(values, str):
+      yield f"{field} = {values!r}: expected a tuple, as in ('{values}',)"
+      continue
+    for value in values:
+      if value not in known:
+        yield f"{field}: unknown name {value!r}; {nearest(value, known)}"
+    if len(set(values)) != len(values):
+      yield f"{field} = {values}: each name at most once"
+  if not config.tasks:
+    yield "tasks is empty: name at least one"
+  try:
+    zoo.get_spec(config.backbone.name)
+  except ValueError as error:
+    yield f"backbone.name: {error}"
+  for field, known in _CHOICES.items():
+    value = _get(config, field)
+    if value not in known:
+      yield f"{field} = {value!r}; {nearest(value, known)}"
+
+
+def _value_problems(config: ConfigDict) -> Iterator[str]:
+  for field in _POSITIVE:
+    value = _get(config, field)
+    if not (value > 0 and math.isfinite(value)):
+      yield f"{field} = {value!r}: expected a positive number"
+  layer = config.backbone.layer
+  if layer not in ("default", "final"):
+    try:
+      is_depth = 0 < float(layer) <= 1
+    except ValueError:
+      is_depth = False
+    if not is_depth:
+      yield (
+        f"backbone.layer = {layer!r}: expected 'default', 'final' or a "
+        "relative depth in (0, 1]"
+      )
+  shift = config.forecaster.flow.shift
+  if isinstance(shift, str) and shift not in ("auto_slot", "auto_full"):
+    yield (
+      f"forecaster.flow.shift = {shift!r}: expected 'auto_slot', "
+      "'auto_full' or a number"
+    )
+  path = config.backbone.checkpoint
+  if path is not None and not Path(path).exists():
+    yield f"backbone.checkpoint = {path!r}: no such file"
+
+
+def _cross_problems(config: ConfigDict) -> Iterator[str]:
+  data, spec = config.data, zoo.get_spec(config.backbone.name)
+  tubelet = spec.tubelet
+  if data.num_context % tubelet or data.num_frames % tubelet:
+    yield (
+      f"data.num_context = {data.num_context} and data.num_frames = "
+      f"{data.num_frames} must be multiples of the backbone's tubelet {tubelet}"
+    )
+  if data.num_context >= data.num_frames:
+    yield (
+      f"data.num_context = {data.num_context} leaves no future of "
+      f"data.num_frames = {data.num_frames}"
+    )
+  if data.num_frames != spec.num_frames:
+    yield (
+      f"data.num_frames = {data.num_frames}: {spec.name} takes "
+      f"{spec.num_frames}"
+    )
+  if data.size != spec.resolution:
+    yield f"data.size = {data.size}: {spec.name} takes {spec.resolution}"
+  patch = config.forecaster.model.patch
+  if any(side % patch for side in spec.grid[1:]):
+    yield (
+      f"forecaster.model.patch = {patch} does not divide the latent grid "
+      f"{spec.grid[1:]}"
+    )
+  if data.name == "videos":
+    if data.path is None:
+      yield "data.path is not set: name the folder of your video files"
+    if tuple(config.tasks) != ("pixels",):
+      yield (
+        f"tasks = {config.tasks}: plain videos carry no labels, so "
+        "tasks must be ('pixels',)"
+      )
+  model = config.forecaster.model
+  if model.width % model.heads:
+    yield (
+      f"forecaster.model.width = {model.width} is no multiple of "
+      f"forecaster.model.heads = {model.heads}"
+    )
+  for task in config.tasks:
+    heads = config.readout.heads[task]
+    if config.readout.width % heads:
+      yield (
+        f"readout.width = {config.readout.width} is no multiple of "
+        f"readout.heads.{task} = {heads}"
+      )
