@@ -1,0 +1,272 @@
+"""Checkpoints: the state of all trainees and the data position, in one unit.
+
+A checkpoint is `<workdir>/checkpoints/<step>/{state,data}`, written beside and
+renamed when complete, so that a half-written one is never seen. The marker
+`<workdir>/train_complete` is written after the last one.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from forecasting.training.state import TrainState
+
+FOLDER = "checkpoints"
+UNREADABLE = "checkpoints_unreadable"
+COMPLETE = "train_complete"
+
+
+def _manager(workdir: Path, **options: Any) -> ocp.CheckpointManager:
+  return ocp.CheckpointManager(
+    (workdir / FOLDER).absolute(),
+    options=ocp.CheckpointManagerOptions(**options),
+    item_handlers={
+      "state": ocp.PyTreeCheckpointHandler(),
+      "data": grain.checkpoint.CheckpointHandler(),
+    },
+  )
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
+  """Returns dotted path to leaf, alike for structs and for their metadata."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="."): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+def _refuse_mismatch(path: Path, stored: Any, expected: Any) -> None:
+  """Raises ValueError if a readable checkpoint is of another model."""
+  stored, expected = _leaves(stored), _leaves(expected)
+  found = {k: tuple(v.shape) for k, v in stored.items()}
+  wanted = {k: tuple(v.shape) for k, v in expected.items()}
+  differing = [
+    f"{k}: stored {found.get(k, 'nothing')}, expected "
+    f"{wanted.get(k, 'nothing')}"
+    for k in sorted(found.keys() | wanted.keys())
+    if found.get(k) != wanted.get(k)
+  ]
+  if differing:
+    raise ValueError(
+      f"checkpoint {path} was written by another configuration "
+      f"({len(differing)} arrays differ, first: {'; '.join(differing[:3])}). "
+      "Continue with the configuration that wrote it, or use a new --workdir."
+    )
+
+
+class Checkpoints:
+  """Writes checkpoints in the background and restores the newest good one."""
+
+  def __init__(self, workdir: Path, keep: int):
+    """Opens the folder.
+
+    Args:
+      workdir: of the run.
+      keep: how many of the newest checkpoints are kept.
+    """
+    self._path = workdir / FOLDER
+    self._workdir = workdir
+    self._manager = _manager(
+      workdir, max_to_keep=keep, cleanup_tmp_directories=True
+    )
+
+  def save(
+    self,
+    step: int,
+    states: Mapping[str, TrainState],
+    batches: grain.DatasetIterator,
+  ) -> None:
+    """Starts writing a checkpoint, unless this step is there already.
+
+    Raises:
+      OSError: this or the previous checkpoint could not be written.
+    """
+    if step in self._manager.all_steps():
+      return
+    args = ocp.args.Composite(
+      state=ocp.args.PyTreeSave(dict(states)),
+      data=grain.checkpoint.CheckpointSave(batches),
+    )
+    try:
+      self._manager.save(step, args=args, force=True)
+    except Exception as error:
+      raise self._unwritable(error) from error
+
+  def wait(self) -> None:
+    """Returns when all checkpoints are on disk.
+
+    Raises:
+      OSError: one could not be written.
+    """
+    try:
+      self._manager.wait_until_finished()
+    except Exception as error:
+      raise self._unwritable(error) from error
+
+  def restore(
+    self,
+    abstract: Mapping[str, TrainState],
+    batches: grain.DatasetIterator,
+  ) -> tuple[int, dict[str, TrainState]] | None:
+    """Restores the newest readable checkpoint, the data position included.
+
+    Unreadable newer ones are named in a warning and moved aside.
+
+    Args:
+      abstract: name to shapes, dtypes and shardings of each trainee's state.
+      batches: iterator whose position is set.
+
+    Returns:
+      The step and the states; None if there is no checkpoint.
+
+    Raises:
+      ValueError: the checkpoint was written by another configuration.
+      OSError: there are checkpoints, but none can be read.
+    """
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    unreadable = []
+    for step in steps:
+      try:
+        stored = self._manager.item_metadata(step)["state"].tree
+      except Exception as error:
+        unreadable.append((step, error))
+        continue
+      _refuse_mismatch(self._path / str(step), stored, dict(abstract))
+      try:
+        states = self._restore(step, abstract, batches)
+      except Exception as error:
+        unreadable.append((step, error))
+        continue
+      for bad, error in unreadable:
+        self._move_aside(bad, step, error)
+      return step, states
+    if unreadable:
+      raise _none_readable(self._path, unreadable)
+    return None
+
+  def close(self) -> None:
+    """Waits for writing to end and frees the threads."""
+    self._manager.close()
+
+  def _restore(self, step, abstract, batches):
+    abstract = dict(abstract)
+    args = ocp.args.Composite(
+      state=ocp.args.PyTreeRestore(
+        abstract,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+      ),
+      data=grain.checkpoint.CheckpointRestore(batches),
+    )
+    return self._manager.restore(step, args=args)["state"]
+
+  def _move_aside(self, step, restored, error):
+    aside = self._workdir / UNREADABLE / str(step)
+    logging.warning(
+      "checkpoint %s cannot be read (%s); moved to %s, continuing from step %d",
+      self._path / str(step),
+      _first_line(error),
+      aside,
+      restored,
+    )
+    if jax.process_index() == 0:
+      aside.parent.mkdir(exist_ok=True)
+      os.rename(self._path / str(step), aside)
+    self._manager.reload()
+
+  def _unwritable(self, error):
+    return OSError(
+      f"cannot write a checkpoint in {self._path}: {_first_line(error)}. Free "
+      "disk space or mend permissions and run again: it resumes from the "
+      "newest complete checkpoint."
+    )
+
+
+def restore_ema(
+  workdir: Path, names: Iterable[str] | None = None
+) -> dict[str, Any]:
+  """Reads averaged parameters, and nothing else, of the newest checkpoint.
+
+  Args:
+    workdir: of the run that trained them.
+    names: of trainees; all in the checkpoint if None.
+
+  Returns:
+    Trainee name to parameters, as numpy arrays.
+
+  Raises:
+    FileNotFoundError: no complete checkpoint.
+    KeyError: a trainee is not in the checkpoint.
+    OSError: there are checkpoints, but none can be read.
+  """
+  path = workdir / FOLDER
+  steps = ocp.utils.checkpoint_steps(path) if path.is_dir() else []
+  if not steps:
+    raise FileNotFoundError(
+      f"no checkpoint in {path}: train first with python -m forecasting.main "
+      f"--workdir={workdir}, or point --workdir at a run that did"
+    )
+  unreadable = []
+  with _manager(workdir, read_only=True) as manager:
+    for step in sorted(steps, reverse=True):
+      try:
+        stored = manager.item_metadata(step)["state"].tree
+        chosen = sorted(stored) if names is None else list(names)
+        missing = sorted(set(chosen) - set(stored))
+        if not missing:
+          return _read_ema(manager, step, stored, chosen)
+      except Exception as error:
+        logging.warning(
+          "checkpoint %s cannot be read (%s)", path / str(step), error
+        )
+        unreadable.append((step, error))
+        continue
+      raise KeyError(
+        f"checkpoint {path / str(step)} holds {sorted(stored)}, not {missing}: "
+        "train them, or remove them from the config"
+      )
+  raise _none_readable(path, unreadable)
+
+
+def _read_ema(manager, step, stored, names):
+  wanted = {name: {"ema": stored[name]["ema"]} for name in names}
+  args = ocp.args.PyTreeRestore(
+    wanted,
+    restore_args=jax.tree.map(
+      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
+    ),
+    partial_restore=True,
+  )
+  restored = manager.restore(step, args=ocp.args.Composite(state=args))
+  return {name: restored["state"][name]["ema"] for name in names}
+
+
+def _first_line(error: Exception) -> str:
+  text = str(error).strip() or type(error).__name__
+  return text.splitlines()[0][:300]
+
+
+def _none_readable(path, unreadable):
+  reasons = "; ".join(f"step {s}: {_first_line(e)}" for s, e in unreadable)
+  return OSError(
+    f"none of the checkpoints in {path} can be read ({reasons}). Restore the "
+    "folder from a copy, or remove it to train from the start."
+  )
+
+
+def mark_complete(workdir: Path, step: int) -> None:
+  """Says that training ended at a step, after its checkpoint is on disk."""
+  partial = workdir / f"{COMPLETE}.tmp"
+  partial.write_text(f"{step}\n")
+  os.replace(partial, workdir / COMPLETE)
+
+
+def is_complete(workdir: Path) -> bool:
+  """Returns whether training in this workdir ran to its end."""
+  return (workdir / COMPLETE).exists()

@@ -1,0 +1,70 @@
+"""Checks made before training: what can be known early must not fail late."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+
+from forecasting.training.checkpoint import COMPLETE, FOLDER
+from forecasting.training.state import TrainState
+from forecasting.training.steps import Trainee
+
+
+def check_trainees(trainees: Sequence[Trainee]) -> None:
+  """Raises ValueError if a name or a number of steps cannot work."""
+  names = [t.name for t in trainees]
+  problems = [
+    f"name {n!r}: expected letters, digits, _ and - only"
+    for n in names
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", n)
+  ]
+  problems += [f"name {n!r} occurs twice" for n in names if names.count(n) > 1]
+  problems += [
+    f"{t.name}: steps={t.steps}, expected at least 1"
+    for t in trainees
+    if t.steps < 1
+  ]
+  if not trainees or problems:
+    raise ValueError(
+      "trainees: " + ("; ".join(problems) or "none given, expected at least 1")
+    )
+
+
+def check_workdir(
+  workdir: Path, abstract: Mapping[str, TrainState], keep: int
+) -> None:
+  """Makes the workdir, and makes sure that checkpoints will fit into it.
+
+  Args:
+    workdir: of the run.
+    abstract: name to shapes and dtypes of each trainee's state.
+    keep: checkpoints kept.
+
+  Raises:
+    OSError: it cannot be written, or the disk is too full.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=workdir) as probe:
+      probe.write(b"0" * 4096)
+  except OSError as error:
+    raise OSError(
+      f"cannot write into --workdir={workdir}: {error}. Choose a folder that "
+      "is writable and has free space."
+    ) from error
+  (workdir / COMPLETE).unlink(missing_ok=True)
+  size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract))
+  folder = workdir / FOLDER
+  present = len(list(folder.iterdir())) if folder.is_dir() else 0
+  # A new checkpoint is complete before the oldest is deleted.
+  needed = size * max(keep + 1 - present, 1)
+  free = shutil.disk_usage(workdir).free
+  if free < needed:
+    raise OSError(
+      f"--workdir={workdir}: {free / 1e9:.2f} GB free, but checkpoints need "
+      f"{needed / 1e9:.2f} GB ({keep} kept of {size / 1e9:.2f} GB each, and "
+      "one being written). Free space or lower train.keep."
+    )
