@@ -1,1 +1,1 @@
-
+"""Clips: where they come from and what they hold."""

@@ -1,0 +1,150 @@
+"""One door to all clips: `open_source`.
+
+A source is a random-access sequence of clips, which is what a grain data set
+starts from. Its fingerprint identifies the clips themselves; latents made from
+them remember it.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import mujoco
+from ml_collections import ConfigDict
+
+from forecasting.frames import cache, mujoco_scenes
+from forecasting.frames.clip import Clip
+
+SPLITS = ("train", "eval", "futures")
+
+
+class ClipSource(Protocol):
+  """A sequence of clips.
+
+  Attributes:
+    name: of the data set.
+    split: 'train', 'eval' or 'futures'.
+    fingerprint: hash of everything that determines the clips.
+    labels: which of 'depth', 'points', 'boxes' every clip carries.
+    skipped: recordings left out, reason to count.
+  """
+
+  name: str
+  split: str
+  fingerprint: str
+  labels: tuple[str, ...]
+  skipped: dict[str, int]
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> Clip: ...
+
+
+@dataclass(frozen=True)
+class CachedSource:
+  """Simulated clips, read from the cache."""
+
+  name: str
+  split: str
+  fingerprint: str
+  labels: tuple[str, ...]
+  clips: cache.ShardReader
+  skipped: dict[str, int] = field(default_factory=dict)
+
+  def __len__(self) -> int:
+    return len(self.clips)
+
+  def __getitem__(self, index: int) -> Clip:
+    return self.clips[index]
+
+
+def open_source(data: ConfigDict, split: str, root: Path) -> ClipSource:
+  """Opens a split of a data set, generating what is missing.
+
+  Args:
+    data: `config.data`. An optional `data.seed` (default 0) chooses other
+      simulated scenes; it is not the training seed, so that runs with several
+      seeds share their data.
+    split: 'train', 'eval', or, simulated scenes only, 'futures': clip
+      `context * futures_per_context + future`, where the clips of one context
+      have bit-identical first `num_context` frames.
+    root: folder for generated clips.
+
+  Returns:
+    The source.
+
+  Raises:
+    ValueError: if the data set or split is unknown, or the cache is damaged.
+    OSError: if the cache cannot be written.
+  """
+  if split not in SPLITS:
+    raise ValueError(f"split {split!r} is unknown; choose from {SPLITS}")
+  if data.name == "videos":
+    from forecasting.frames import videos
+
+    return videos.open_videos(data, split, root)
+  if data.name != "mujoco_scenes":
+    raise ValueError(
+      f"data.name={data.name!r} is unknown; choose 'mujoco_scenes' or 'videos'"
+    )
+  return _open_scenes(data, split, Path(root))
+
+
+@dataclass(frozen=True)
+class _MakeScene:
+  """Clip of an index of a split."""
+
+  config: mujoco_scenes.SceneConfig
+  seed: int
+  split: str
+  futures: int  # per context
+
+  def __call__(self, index: int) -> Clip:
+    context, future = divmod(index, self.futures)
+    split_id = mujoco_scenes.SPLITS[self.split]
+    return mujoco_scenes.generate(
+      self.config, self.seed, split_id, context, future
+    )
+
+
+def _open_scenes(data: ConfigDict, split: str, root: Path) -> CachedSource:
+  """Generates or finds the simulated scenes of a split."""
+  config = mujoco_scenes.SceneConfig(
+    size=data.size,
+    rays=data.rays,
+    num_frames=data.num_frames,
+    num_context=data.num_context,
+    num_points=data.num_points,
+    num_boxes=data.num_boxes,
+  )
+  futures = data.futures_per_context if split == "futures" else 1
+  num_clips = {
+    "train": data.train_clips,
+    "eval": data.eval_clips,
+    "futures": data.future_contexts * futures,
+  }[split]
+  make = _MakeScene(config, data.get("seed", 0), split, futures)
+  fingerprint = _fingerprint(make)
+  folder = root / f"{data.name}-{fingerprint}" / split
+  title = f"{data.name} {split}"
+  cache.fill(folder, num_clips, make, data.workers, title)
+  return CachedSource(
+    name=data.name,
+    split=split,
+    fingerprint=fingerprint,
+    labels=mujoco_scenes.LABELS,
+    clips=cache.ShardReader(folder, num_clips),
+  )
+
+
+def _fingerprint(make: _MakeScene) -> str:
+  """Hashes what determines a split; how many clips it has is no part."""
+  identity = dataclasses.asdict(make) | {
+    "version": mujoco_scenes.VERSION,
+    "mujoco": mujoco.__version__,
+  }
+  text = json.dumps(identity, sort_keys=True)
+  return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()

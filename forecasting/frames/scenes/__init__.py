@@ -1,0 +1,1 @@
+"""The parts of a simulated scene: physics, camera, shading, labels."""
