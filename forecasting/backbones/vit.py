@@ -7,9 +7,10 @@ one is a renaming. `n` is the number of tokens of a clip, in the order time,
 row, column.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Float
 
@@ -31,14 +32,14 @@ class Attention(nn.Module):
   def __call__(self, tokens: Float[Array, "B n D"]) -> Float[Array, "B n D"]:
     """Mixes the tokens of each clip."""
     width = tokens.shape[-1]
-    project = lambda name: nn.DenseGeneral(
+    project = functools.partial(
+      nn.DenseGeneral,
       (self.heads, width // self.heads),
       kernel_init=nn.initializers.xavier_uniform(),
-      name=name,
-    )(tokens)
-    query = rearrange(project("query"), "B n K d -> B K n d")
-    key = rearrange(project("key"), "B m K d -> B K d m")
-    value = rearrange(project("value"), "B m K d -> B K m d")
+    )
+    query = rearrange(project(name="query")(tokens), "B n K d -> B K n d")
+    key = rearrange(project(name="key")(tokens), "B m K d -> B K d m")
+    value = rearrange(project(name="value")(tokens), "B m K d -> B K m d")
     scale = (width // self.heads) ** -0.5
     # Plain matrix products: on CPU XLA is up to 1.5 times as fast with them as
     # with the einsum that leaves the layout of the keys to it.
@@ -65,12 +66,12 @@ class Mlp(nn.Module):
   @nn.compact
   def __call__(self, tokens: Float[Array, "B n D"]) -> Float[Array, "B n D"]:
     """Transforms each token by itself."""
-    dense = lambda features, name: nn.Dense(
-      features, kernel_init=nn.initializers.xavier_uniform(), name=name
+    dense = functools.partial(
+      nn.Dense, kernel_init=nn.initializers.xavier_uniform()
     )
-    inner = dense(self.hidden, "dense_in")(tokens)
+    inner = dense(self.hidden, name="dense_in")(tokens)
     inner = nn.gelu(inner, approximate=self.gelu == "tanh")
-    return dense(tokens.shape[-1], "dense_out")(inner)
+    return dense(tokens.shape[-1], name="dense_out")(inner)
 
 
 class Block(nn.Module):
@@ -89,12 +90,12 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, tokens: Float[Array, "B n D"]) -> Float[Array, "B n D"]:
     """Applies the block."""
-    norm = lambda name: nn.LayerNorm(epsilon=NORM_EPSILON, name=name)
+    norm = functools.partial(nn.LayerNorm, epsilon=NORM_EPSILON)
     tokens = tokens + Attention(self.heads, name="attention")(
-      norm("attention_norm")(tokens)
+      norm(name="attention_norm")(tokens)
     )
     return tokens + Mlp(self.mlp_dim, self.gelu, name="mlp")(
-      norm("mlp_norm")(tokens)
+      norm(name="mlp_norm")(tokens)
     )
 
 

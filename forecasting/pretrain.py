@@ -1,0 +1,159 @@
+r"""Binary: clips -> weights of a backbone.
+
+python -m forecasting.pretrain --config=configs/pretrain/4ds_tiny.py \
+  --workdir=runs/pretrain_4ds_tiny
+
+Running it again resumes. The workdir then holds the weights as safetensors
+under the public 4DS names, beside a JSON file that says how they were made.
+"""
+
+import functools
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from forecasting.backbones.encode import build_network
+from forecasting.backbones.weights import file_digest, save_weights
+from forecasting.backbones.zoo import get_spec
+from forecasting.frames.pipeline import ClipSource, open_source
+from forecasting.pretraining.masked_pixels import MaskedPixels
+from forecasting.training.loop import fit
+from forecasting.training.mesh import make_mesh
+from forecasting.training.steps import Trainee
+
+TRAINEE = "pretraining"
+READ_THREADS = 2
+
+
+def video_batches(
+  source: ClipSource, batch_size: int, seed: int
+) -> grain.DatasetIterator:
+  """Returns endless shuffled batches of frames.
+
+  Args:
+    source: the clips.
+    batch_size: clips per batch.
+    seed: of the order, which differs in every epoch.
+
+  Returns:
+    Iterator of {'video': uint8 [B T H W 3]}, checkpointable.
+  """
+  return iter(
+    grain.MapDataset.source(source)
+    .seed(seed)
+    .shuffle()
+    .map(functools.partial(_select, keys=("video",)))
+    .repeat()
+    .batch(batch_size, drop_remainder=True)
+    .to_iter_dataset(
+      grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=4)
+    )
+  )
+
+
+def _select(
+  clip: Mapping[str, Any], keys: Sequence[str]
+) -> dict[str, np.ndarray]:
+  """Returns some of a clip's arrays."""
+  return {key: clip[key] for key in keys}
+
+
+def make_trainee(config: ConfigDict) -> Trainee:
+  """Returns the masked autoencoder of a config."""
+  task = MaskedPixels(
+    build_network(get_spec(config.backbone)), config.masked_pixels.to_dict()
+  )
+  return Trainee(
+    name=TRAINEE,
+    init=task.init,
+    loss=task.loss,
+    optimizer=config.optimizer,
+    steps=config.steps,
+    ema_decay=config.ema_decay,
+  )
+
+
+def read_curve(workdir: Path) -> list[dict[str, float]]:
+  """Returns the rows of a run's metrics, rounded."""
+  keep = ("step", "loss", "pixels", "color", "visible")
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  return [
+    {key: round(row[key], 5) for key in keep} for row in rows if "loss" in row
+  ]
+
+
+def export(
+  workdir: Path, config: ConfigDict, encoder: Any, fingerprint: str
+) -> Path:
+  """Writes the encoder, and how it was made.
+
+  Args:
+    workdir: of the run.
+    config: its fields.
+    encoder: averaged parameters of the encoder.
+    fingerprint: of the clips.
+
+  Returns:
+    The path of the weights.
+  """
+  flags_given = [f for f in sys.argv[1:] if not f.startswith("--workdir")]
+  notes = {
+    "command": " ".join(["python -m forecasting.pretrain", *flags_given]),
+    "config": json.loads(config.to_json_best_effort()),
+    "clips": fingerprint,
+  }
+  path = workdir / f"{config.backbone}.safetensors"
+  save_weights(path, encoder, notes, jnp.bfloat16)
+  record = {**notes, "sha256": file_digest(path), "curve": read_curve(workdir)}
+  path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+  return path
+
+
+def run(config: ConfigDict, workdir: Path) -> Path:
+  """Pretrains, or resumes, and exports.
+
+  Args:
+    config: as from `configs/pretrain/4ds_tiny.py`.
+    workdir: holds data, checkpoints, metrics and the weights.
+
+  Returns:
+    The path of the weights.
+  """
+  root = Path(config.data.root) if config.data.root else workdir / "data"
+  source = open_source(config.data, "train", root)
+  states = fit(
+    [make_trainee(config)],
+    video_batches(source, config.train.batch_size, config.seed),
+    workdir=workdir,
+    seed=config.seed,
+    mesh=make_mesh(config.train.fsdp),
+    log_every=config.train.log_every,
+    checkpoint_every=config.train.checkpoint_every,
+    keep=config.train.keep,
+  )
+  encoder = states[TRAINEE].ema["encoder"]
+  return export(workdir, config, encoder, source.fingerprint)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Parses flags and runs."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  path = run(_CONFIG.value, Path(_WORKDIR.value))
+  print(f"weights: {path}")
+
+
+if __name__ == "__main__":
+  _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+  _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+  flags.mark_flags_as_required(["config", "workdir"])
+  app.run(main)
