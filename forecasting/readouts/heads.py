@@ -1,0 +1,384 @@
+"""The four readout heads: features of a clip to what a task predicts.
+
+Heads read what `temporal.to_frames` returns. `make_head` builds the head of a
+task, `init_head` its parameters, and `read_out` runs it on latents, taking the
+queries from the first frame of the labels, which is inside the context.
+
+Source: the official 4D representations code (design and sizes of depth,
+points and boxes); pixels reuse the depth head (paper 4.1).
+"""
+
+import math
+
+import einops
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Float, Int
+
+from forecasting.readouts import patches
+from forecasting.readouts.attention import (
+  MLP,
+  AttentionReadout,
+  LearnedEmbedding,
+)
+from forecasting.readouts.temporal import to_frames
+from forecasting.shapes import Array, Batch, Latents, Params, PRNGKey
+
+NUM_BASES = 16
+FRAMES_PER_TILE = 2
+POINT_CHANNELS = 4  # x, y, visibility logit, certainty logit
+BOX_CHANNELS = 4
+DENSE_CHANNELS = {"pixels": 3, "depth": 1}
+DENSE_NAMES = {"pixels": "video", "depth": "depth"}
+
+
+def fourier_features(
+  coordinates: Float[Array, "*X c"], num_bases: int = NUM_BASES
+) -> Float[Array, "*X f"]:
+  """Replaces coordinates by sines of 16 octaves.
+
+  Args:
+    coordinates: normalized.
+    num_bases: octaves, from frequency 1.
+
+  Returns:
+    2 * num_bases * c numbers: the sines, octave by octave, then the cosines.
+  """
+  # The order of operations is part of the definition: pi * x is rounded to
+  # float32 and then scaled exactly by powers of two. In float64 the highest
+  # octaves differ by up to 0.005, with XLA's exp2 (not exact) by 0.05.
+  radians = jnp.float32(math.pi) * jnp.asarray(coordinates, jnp.float32)
+  octaves = np.exp2(np.arange(num_bases, dtype=np.float32))
+  angles = einops.rearrange(
+    radians[..., None, :] * octaves[:, None], "... n c -> ... (n c)"
+  )
+  quarter = jnp.float32(math.pi / 2)
+  return jnp.concatenate([jnp.sin(angles), jnp.sin(angles + quarter)], axis=-1)
+
+
+class QueryInitializer(nn.Module):
+  """Fourier features of a point or box, then an MLP.
+
+  Attributes:
+    hidden: width between the layers.
+    out: width of a query.
+    dtype: of the matrix products.
+  """
+
+  hidden: int
+  out: int
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, coordinates: Float[Array, "B Q c"]
+  ) -> Float[Array, "B Q E"]:
+    """Embeds normalized coordinates."""
+    mlp = MLP(self.hidden, self.out, self.dtype, name="layers_1")
+    return mlp(fourier_features(coordinates))
+
+
+class DenseHead(nn.Module):
+  """Pixels or depth: one learned query per patch.
+
+  Attributes:
+    output: name of the output.
+    channels: numbers per pixel.
+    num_frames: T.
+    frame_size: H and W in pixels.
+    width: of the attention readout.
+    num_heads: of the attention readout.
+    patch: frames, rows and columns of a query.
+    query_chunk: queries whose logits are held at a time; 0 for all.
+    dtype: of the matrix products.
+  """
+
+  output: str
+  channels: int
+  num_frames: int
+  frame_size: tuple[int, int]
+  width: int
+  num_heads: int
+  patch: tuple[int, int, int] = patches.PATCH
+  query_chunk: int = 0
+  dtype: DTypeLike = jnp.float32
+
+  @property
+  def num_queries(self) -> int:
+    """Number of patches of a clip."""
+    return math.prod(
+      patches.patch_grid(self.num_frames, self.frame_size, self.patch)
+    )
+
+  def setup(self) -> None:
+    self.attention_readout = AttentionReadout(
+      num_classes=math.prod(self.patch) * self.channels,
+      width=self.width,
+      num_heads=self.num_heads,
+      num_queries=self.num_queries,
+      query_chunk=self.query_chunk,
+      dtype=self.dtype,
+    )
+    # Official checkpoints of the dense heads have no level for the readout.
+    nn.share_scope(self, self.attention_readout)
+
+  def __call__(
+    self,
+    features: Float[Array, "B T N C"],
+    query_index: Int[Array, "Q"] | None = None,
+  ) -> dict[str, jax.Array]:
+    """Reads all patches, or those of `query_index`.
+
+    Args:
+      features: of every frame.
+      query_index: the patches to compute, at the cost of only those.
+
+    Returns:
+      `{output: [B T H W channels]}`, or `patches` [B Q numbers] with
+      `query_index`. Pixels are in [0, 1], not clipped; depth is in meters.
+    """
+    out = self.attention_readout(features, query_index=query_index)
+    if query_index is not None:
+      return {"patches": out, "query_index": query_index}
+    dense = patches.unpatchify(
+      out, self.num_frames, self.frame_size, self.patch
+    )
+    return {self.output: dense}
+
+
+class PointHead(nn.Module):
+  """Point tracks: each query is tiled, one tile for every two frames.
+
+  Attributes:
+    num_frames: T, even.
+    width: of the attention readout.
+    num_heads: of the attention readout.
+    query_hidden: of the query MLP.
+    query_width: of a query.
+    query_chunk: queries whose logits are held at a time; 0 for all.
+    dtype: of the matrix products.
+  """
+
+  num_frames: int
+  width: int
+  num_heads: int
+  query_hidden: int
+  query_width: int
+  query_chunk: int = 0
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, features: Float[Array, "B T N C"], queries: Float[Array, "B Q 2"]
+  ) -> dict[str, jax.Array]:
+    """Tracks the queried points.
+
+    Args:
+      features: of every frame.
+      queries: (x, y) at frame 0, normalized.
+
+    Returns:
+      `tracks` [B T Q 2] in [0, 1], `visible_logit` and `certainty_logit`
+      [B T Q]; a point is visible if the product of their sigmoids is over 0.5.
+
+    Raises:
+      ValueError: if the number of frames is odd.
+    """
+    if self.num_frames % FRAMES_PER_TILE:
+      raise ValueError(
+        f"the point head predicts {FRAMES_PER_TILE} frames at a time and "
+        f"cannot predict {self.num_frames}: data.num_frames must be even"
+      )
+    tiles = self.num_frames // FRAMES_PER_TILE
+    embed = QueryInitializer(
+      self.query_hidden,
+      self.query_width,
+      self.dtype,
+      name="query_initializer",
+    )
+    shape = (tiles, self.query_width)
+    tile_embedding = LearnedEmbedding(shape, name="temporal_tile_posenc")()
+    tiled = embed(queries)[:, :, None] + tile_embedding
+    out = AttentionReadout(
+      num_classes=FRAMES_PER_TILE * POINT_CHANNELS,
+      width=self.width,
+      num_heads=self.num_heads,
+      query_chunk=self.query_chunk,
+      dtype=self.dtype,
+      name="attention_readout",
+    )(features, einops.rearrange(tiled, "B Q k E -> B (Q k) E"))
+    out = einops.rearrange(
+      out, "B (Q k) (t c) -> B (k t) Q c", k=tiles, t=FRAMES_PER_TILE
+    )
+    return {
+      "tracks": jax.nn.sigmoid(out[..., :2]),
+      "visible_logit": out[..., 2],
+      "certainty_logit": out[..., 3],
+    }
+
+
+class BoxHead(nn.Module):
+  """Box tracks: one query gives the boxes of all frames.
+
+  Attributes:
+    num_frames: T.
+    width: of the attention readout.
+    num_heads: of the attention readout.
+    query_hidden: of the query MLP.
+    query_width: of a query.
+    query_chunk: queries whose logits are held at a time; 0 for all.
+    dtype: of the matrix products.
+  """
+
+  num_frames: int
+  width: int
+  num_heads: int
+  query_hidden: int
+  query_width: int
+  query_chunk: int = 0
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, features: Float[Array, "B T N C"], queries: Float[Array, "B Q 4"]
+  ) -> dict[str, jax.Array]:
+    """Tracks the queried boxes.
+
+    Args:
+      features: of every frame.
+      queries: (ymin, xmin, ymax, xmax) at frame 0, normalized.
+
+    Returns:
+      `boxes` [B T Q 4], same order, not clipped.
+    """
+    embed = QueryInitializer(
+      self.query_hidden,
+      self.query_width,
+      self.dtype,
+      name="query_initializer",
+    )
+    out = AttentionReadout(
+      num_classes=self.num_frames * BOX_CHANNELS,
+      width=self.width,
+      num_heads=self.num_heads,
+      query_chunk=self.query_chunk,
+      dtype=self.dtype,
+      name="attention_readout",
+    )(features, embed(queries))
+    boxes = einops.rearrange(out, "B Q (T c) -> B T Q c", T=self.num_frames)
+    return {"boxes": boxes}
+
+
+Head = DenseHead | PointHead | BoxHead
+
+
+def make_head(
+  task: str,
+  *,
+  width: int,
+  num_heads: int,
+  num_frames: int,
+  frame_size: tuple[int, int],
+  patch: tuple[int, int, int] = patches.PATCH,
+  query_hidden: int = 512,
+  query_chunk: int = 0,
+  dtype: DTypeLike = jnp.float32,
+) -> Head:
+  """Builds the head of a task.
+
+  Args:
+    task: 'pixels', 'depth', 'points' or 'boxes'.
+    width: of the attention readout.
+    num_heads: of the attention readout.
+    num_frames: T.
+    frame_size: H and W in pixels; only the dense heads use it.
+    patch: frames, rows and columns of a dense query.
+    query_hidden: widths of the MLP on a point or box.
+    query_chunk: queries whose logits are held at a time; 0 for all.
+    dtype: of the matrix products.
+
+  Returns:
+    The Flax module.
+
+  Raises:
+    ValueError: if the task is unknown.
+  """
+  shared = {
+    "num_frames": num_frames,
+    "width": width,
+    "num_heads": num_heads,
+    "query_chunk": query_chunk,
+    "dtype": dtype,
+  }
+  if task in DENSE_CHANNELS:
+    return DenseHead(
+      output=DENSE_NAMES[task],
+      channels=DENSE_CHANNELS[task],
+      frame_size=tuple(frame_size),
+      patch=tuple(patch),
+      **shared,
+    )
+  tracked = {"points": PointHead, "boxes": BoxHead}
+  if task not in tracked:
+    raise ValueError(
+      f"unknown task {task!r}: expected one of {(*DENSE_CHANNELS, *tracked)}"
+    )
+  return tracked[task](
+    query_hidden=query_hidden, query_width=query_hidden, **shared
+  )
+
+
+def init_head(
+  head: Head, key: PRNGKey, num_tokens: int, channels: int
+) -> Params:
+  """Draws the parameters of a head.
+
+  Args:
+    head: of `make_head`.
+    key: of the draw.
+    num_tokens: N, latent tokens of one slot.
+    channels: C.
+
+  Returns:
+    The parameters, without the `params` level.
+  """
+  features = jnp.zeros((1, head.num_frames, num_tokens, channels))
+  if isinstance(head, DenseHead):
+    one = jnp.zeros(1, jnp.int32)
+    return head.init(key, features, one)["params"]
+  size = 2 if isinstance(head, PointHead) else BOX_CHANNELS
+  return head.init(key, features, jnp.zeros((1, 1, size)))["params"]
+
+
+def read_out(
+  head: Head,
+  params: Params,
+  latents: Latents,
+  labels: Batch | None = None,
+  query_index: Int[Array, "Q"] | None = None,
+) -> dict[str, jax.Array]:
+  """Reads the latents of whole clips.
+
+  Args:
+    head: of `make_head`.
+    params: its parameters.
+    latents: of all slots: of the clip, or of the context and a future.
+    labels: `tracks` or `boxes`, of which only frame 0 is used; the dense heads
+      need none.
+    query_index: patches to compute, for the dense heads; None for all.
+
+  Returns:
+    The outputs of the head.
+  """
+  features = to_frames(latents, head.num_frames)
+  if isinstance(head, DenseHead):
+    return head.apply({"params": params}, features, query_index)
+  name = "tracks" if isinstance(head, PointHead) else "boxes"
+  queries = jnp.asarray(labels[name][:, 0], jnp.float32)
+  # Padding may hold NaN, which would reach the shared weights' gradient even
+  # though the loss masks it.
+  queries = jnp.where(jnp.isfinite(queries), queries, 0.0)
+  return head.apply({"params": params}, features, queries)

@@ -1,0 +1,352 @@
+"""Runs the metrics on stored inputs and compares with stored values.
+
+  python tests/parity/check_metrics.py DIR
+
+DIR holds any of psnr, absrel, tapvid, aj_forecast, iou, fd, vectors and
+aggregate .npz; their arrays may have any size and number of cases. Prints one
+line per case with its error and exits non-zero if one exceeds its tolerance:
+1e-6 relative, and for counts of tracks (Average Jaccard and the like) 1e-12
+absolute, since one flipped point changes a score by far more. NaN must meet
+NaN.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from forecasting.metrics.aggregate import aggregate
+from forecasting.metrics.boxes import mean_iou, pair_iou
+from forecasting.metrics.depth import (
+  EPSILON_METERS,
+  abs_relative_error,
+  valid_depth,
+)
+from forecasting.metrics.frechet import frechet_distance
+from forecasting.metrics.moments import frechet_from_moments, moments_of
+from forecasting.metrics.psnr import frame_psnr, psnr
+from forecasting.metrics.tracks import (
+  THRESHOLDS_PIXELS,
+  TrackScores,
+  average_jaccard,
+  forecast_scores,
+  tapvid_scores,
+)
+from forecasting.metrics.variance import var_gauss, var_time
+from forecasting.metrics.vectors import (
+  Vectors,
+  boxes_vectors,
+  depth_vectors,
+  pixels_vectors,
+  points_vectors,
+)
+
+RELATIVE = 1e-6
+EXACT = 1e-12
+
+Arrays = Mapping[str, np.ndarray]
+# Name of the case, our value, the stored value, whether it must be exact.
+Case = tuple[str, np.ndarray, np.ndarray, bool]
+
+
+def error_of(ours, stored, is_exact: bool) -> float:
+  """Largest error; infinite if shapes or places of NaN differ.
+
+  Args:
+    ours: computed values.
+    stored: expected values.
+    is_exact: absolute instead of relative to the larger of value and 1e-12.
+
+  Returns:
+    The error, 0 for empty arrays.
+  """
+  ours = np.asarray(ours, np.float64)
+  stored = np.asarray(stored, np.float64)
+  if ours.shape != stored.shape:
+    return np.inf
+  if not np.array_equal(np.isnan(ours), np.isnan(stored)):
+    return np.inf
+  kept = ~np.isnan(stored)
+  error = np.abs(ours[kept] - stored[kept])
+  # Equal infinities differ by NaN.
+  error[ours[kept] == stored[kept]] = 0.0
+  if not is_exact:
+    error = error / np.maximum(np.abs(stored[kept]), 1e-12)
+  return float(error.max(initial=0.0))
+
+
+def check_psnr(arrays: Arrays) -> Iterator[Case]:
+  """Clipped values are ours; the file's unclipped ones are not a metric."""
+  pred, target = arrays["pred"], arrays["target"]
+  values = {
+    "sample_psnr": psnr(pred, target),
+    "frame_psnr_clipped": frame_psnr(pred, target),
+  }
+  yield from _compare(values, arrays)
+  yield from _compare_aggregate(values["sample_psnr"], arrays)
+
+
+def check_absrel(arrays: Arrays) -> Iterator[Case]:
+  """The metric, its mask, and the same sum without the epsilon."""
+  pred, target = arrays["pred"], arrays["target"]
+  valid = valid_depth(target)
+  # Scaling truth and forecast up makes the epsilon vanish against them.
+  share = np.where(valid, target.astype(np.float64), np.nan)
+  without = share / (share + EPSILON_METERS)
+  sums = np.nansum(
+    np.abs(np.where(valid[:, None], pred, np.nan) - share[:, None])
+    / (share + EPSILON_METERS)[:, None]
+    / without[:, None],
+    axis=(2, 3, 4, 5),
+  )
+  count = valid.sum(axis=(1, 2, 3, 4))[:, None]
+  values = {
+    "valid": valid,
+    "sample_absrel": abs_relative_error(pred, target),
+    "sample_absrel_noeps": np.where(count > 0, sums / count, np.nan),
+  }
+  yield from _compare(values, arrays)
+  yield from _compare_aggregate(values["sample_absrel"], arrays)
+
+
+def check_tapvid(arrays: Arrays) -> Iterator[Case]:
+  """Every `<case>__<mode>__<video or track>__<metric>` of the file."""
+  expected = [key for key in arrays if key.count("__") == 3]
+  groups = sorted({tuple(key.split("__")[:3]) for key in expected})
+  for case, mode, per in groups:
+    scores = tapvid_scores(
+      arrays[f"{case}__query_points"],
+      arrays[f"{case}__gt_tracks"],
+      arrays[f"{case}__gt_occluded"],
+      arrays[f"{case}__pred_tracks"],
+      arrays[f"{case}__pred_occluded"],
+      mode=mode,
+      per_track=per == "track",
+    )
+    prefix = f"{case}__{mode}__{per}__"
+    values = {prefix + k: v for k, v in _tapvid_names(scores).items()}
+    for key in expected:
+      if key.startswith(prefix):
+        yield key, values.get(key, np.nan), arrays[key], True
+
+
+def check_aj_forecast(arrays: Arrays) -> Iterator[Case]:
+  """Scores of frames 4 on, and Average Jaccard of frames 1 on."""
+  inputs = [
+    arrays[key]
+    for key in (
+      "pred_tracks",
+      "pred_visible",
+      "gt_tracks",
+      "gt_visible",
+      "track_mask",
+    )
+  ]
+  scores = forecast_scores(*inputs)
+  values = {
+    "sample_aj": scores.average_jaccard,
+    "sample_jaccard": scores.jaccard,
+    "sample_occlusion_accuracy": scores.occlusion_accuracy,
+    "sample_delta_avg": scores.delta_avg,
+    "sample_aj_frames_1_15": average_jaccard(*inputs, num_context=1),
+  }
+  yield from _compare(values, arrays, is_exact=True)
+  yield from _compare_aggregate(values["sample_aj"], arrays)
+
+
+def check_iou(arrays: Arrays) -> Iterator[Case]:
+  """Every pair of boxes, then the masked mean."""
+  pred, target = arrays["pred_boxes"], arrays["gt_boxes"]
+  masks = arrays["box_mask"], arrays["track_mask"]
+  values = {
+    "pair_iou": pair_iou(pred, target[:, None]),
+    "sample_iou": mean_iou(pred, target, *masks),
+  }
+  yield from _compare(values, arrays)
+  yield from _compare_aggregate(values["sample_iou"], arrays)
+
+
+def check_fd(arrays: Arrays) -> Iterator[Case]:
+  """Each case against the singular-value form, else against what there is.
+
+  With N <= D the other implementations are themselves off by 1e-7 or more, so
+  they are compared only where the covariances have full rank.
+  """
+  for case in sorted({key.split("__")[0] for key in arrays}):
+    pred, truth = (_rows(arrays, case, side) for side in ("pred", "gt"))
+    value = frechet_distance(pred, truth)
+    expected = [k for k in arrays if k.startswith(f"{case}__fd_")]
+    is_deficient = min(len(pred), len(truth)) <= pred.shape[1]
+    if is_deficient and f"{case}__fd_svd" in expected:
+      expected = [f"{case}__fd_svd"]
+    for key in expected:
+      yield key, value, arrays[key], False
+      if key.endswith("__fd_svd") and not is_deficient:
+        moments = moments_of(pred), moments_of(truth)
+        by_moments = frechet_from_moments(*moments)
+        yield f"{key} (from moments)", by_moments, arrays[key], False
+    for side, rows in (("pred", pred), ("gt", truth)):
+      key = f"{case}__var_gauss_{side}"
+      if key in arrays:
+        yield key, var_gauss(rows), arrays[key], False
+
+
+def check_vectors(arrays: Arrays) -> Iterator[Case]:
+  """Rows, kept sets and variances of each task the file has."""
+  if "pixels" in arrays:
+    video = arrays["pixels"]
+    made = pixels_vectors(video, video[:, 0])
+    yield from _compare(_pred_values("pixels", made, ""), arrays)
+  if "depth_gt" in arrays:
+    made = depth_vectors(
+      arrays["depth_pred"][..., None],
+      arrays["depth_gt"][..., None],
+      arrays["depth_mask"][..., None],
+    )
+    keep = np.isin(np.arange(made.num_examples), made.example)
+    yield from _compare({"depth_keep": keep}, arrays)
+    yield from _compare(_pred_values("depth", made, "_pred"), arrays)
+    yield from _compare(_truth_values("depth", made), arrays)
+  for task, make, inputs in (
+    ("points", points_vectors, ("tracks", "visible")),
+    ("boxes", boxes_vectors, ("boxes", "box_mask")),
+  ):
+    noun, mask = inputs
+    if f"gt_{noun}" not in arrays:
+      continue
+    mask = arrays.get(f"gt_{mask}", arrays.get(mask))
+    pred, truth = arrays[f"pred_{noun}"], arrays[f"gt_{noun}"]
+    made = make(pred, truth, mask, arrays["track_mask"])
+    if task == "points" and "keep_tracks" in arrays:
+      number = np.bincount(made.example, minlength=made.num_examples)
+      stored = arrays["keep_tracks"].sum(axis=1)
+      yield "keep_tracks (per clip)", number, stored, True
+    yield from _compare(_pred_values(task, made, "_pred"), arrays)
+    yield from _compare(_truth_values(task, made), arrays)
+
+
+def check_aggregate(arrays: Arrays) -> Iterator[Case]:
+  """Statistics over samples and clips."""
+  yield from _compare_aggregate(arrays["values"], arrays)
+
+
+CHECKS: dict[str, Callable[[Arrays], Iterator[Case]]] = {
+  "psnr": check_psnr,
+  "absrel": check_absrel,
+  "tapvid": check_tapvid,
+  "aj_forecast": check_aj_forecast,
+  "iou": check_iou,
+  "fd": check_fd,
+  "vectors": check_vectors,
+  "aggregate": check_aggregate,
+}
+
+
+def _compare(
+  values: Arrays, arrays: Arrays, is_exact: bool = False
+) -> Iterator[Case]:
+  for name, value in values.items():
+    if name in arrays:
+      yield name, value, arrays[name], is_exact
+
+
+def _compare_aggregate(values, arrays: Arrays) -> Iterator[Case]:
+  result = aggregate(values)
+  names = {"n_examples": result.num_examples}
+  for statistic in ("mean", "std", "max", "min"):
+    names[f"ex_{statistic}"] = getattr(result, f"example_{statistic}")
+    names[f"ds_{statistic}"] = getattr(result, statistic)
+  yield from _compare(names, arrays)
+
+
+def _tapvid_names(scores: TrackScores) -> Arrays:
+  names = {
+    "average_jaccard": scores.average_jaccard,
+    "occlusion_accuracy": scores.occlusion_accuracy,
+    "average_pts_within_thresh": scores.delta_avg,
+  }
+  for i, threshold in enumerate(THRESHOLDS_PIXELS):
+    names[f"jaccard_{threshold}"] = scores.jaccard[..., i]
+    names[f"pts_within_{threshold}"] = scores.within[..., i]
+  return names
+
+
+def _rows(arrays: Arrays, case: str, side: str) -> np.ndarray:
+  if f"{case}__{side}" in arrays:
+    return arrays[f"{case}__{side}"].astype(np.float64)
+  factors = arrays[f"{case}__z_{side}"], arrays[f"{case}__w"]
+  return factors[0].astype(np.float64) @ factors[1].astype(np.float64)
+
+
+def _pred_values(task: str, made: Vectors, side: str) -> Arrays:
+  """Forecast rows in the file's order: clip, sample, then track."""
+  order = [
+    made.pred[made.example == clip, sample]
+    for clip in np.unique(made.example)
+    for sample in range(made.num_samples)
+  ]
+  rows = np.concatenate(order) if order else made.pooled()
+  return {
+    f"{task}{side}_vec": rows,
+    f"{task}{side}_var_time": var_time(rows, made.num_frames),
+  }
+
+
+def _truth_values(task: str, made: Vectors) -> Arrays:
+  return {
+    f"{task}_gt_vec": made.truth,
+    f"{task}_gt_var_time": var_time(made.truth, made.num_frames),
+  }
+
+
+def check_file(path: Path) -> int:
+  """Prints a line per case of a file.
+
+  Args:
+    path: an .npz file.
+
+  Returns:
+    The number of failures.
+  """
+  check = CHECKS.get(path.stem)
+  if check is None:
+    print(f"FAIL {path.name}: unknown file; known: {', '.join(CHECKS)}")
+    return 1
+  num_failed = num_cases = 0
+  try:
+    with np.load(path) as stored:
+      arrays = dict(stored)
+    for name, ours, expected, is_exact in check(arrays):
+      error = error_of(ours, expected, is_exact)
+      is_good = error <= (EXACT if is_exact else RELATIVE)
+      kind = "absolute" if is_exact else "relative"
+      word = "ok  " if is_good else "FAIL"
+      print(f"{word} {path.stem} {name}: {kind} error {error:.2e}")
+      num_failed += not is_good
+      num_cases += 1
+  except Exception as error:  # one bad file must not hide the others
+    print(f"FAIL {path.name}: {type(error).__name__}: {error}")
+    return num_failed + 1
+  if not num_cases:
+    print(f"FAIL {path.name}: holds no expected value that we know")
+  return num_failed + (not num_cases)
+
+
+def main() -> int:
+  """Checks a folder and returns the exit status."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("folder", type=Path)
+  folder = parser.parse_args().folder
+  paths = sorted(folder.glob("*.npz"))
+  if not paths:
+    print(f"FAIL {folder}: no .npz file there")
+    return 1
+  num_failed = sum(check_file(path) for path in paths)
+  print(f"{len(paths)} files, {num_failed} failures")
+  return int(num_failed > 0)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
