@@ -7,6 +7,7 @@ bytes. Clips are made by grain's worker processes, and a larger data set keeps
 the full shards of a smaller one.
 """
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from pathlib import Path
 from threading import Lock
 
 import grain
-import numpy as np
 from absl import flags
 from array_record.python.array_record_module import (
   ArrayRecordReader,
@@ -79,23 +79,39 @@ def fill(
     OSError: if the folder cannot be written or the disk is full.
   """
   shards = plan_shards(folder, num_clips)
-  missing = [shard for shard in shards if not shard.path.exists()]
-  if not missing:
+  if all(shard.path.exists() for shard in shards):
     return
-  indices = [i for shard in missing for i in range(shard.start, shard.stop)]
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-      raise PermissionError("not writable")
+    lock = (folder / ".lock").open("w")
   except OSError as error:
     raise OSError(
       f"cannot write clips to {folder}: {error}; choose another place with "
       "config.data.root"
     ) from error
+  with lock:
+    # Two runs that share a folder must not write the same `.tmp`; the second
+    # waits here and then finds the shards. A killed run frees its lock.
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    missing = [shard for shard in shards if not shard.path.exists()]
+    _fill_shards(missing, make_clip, workers, title)
+
+
+def _fill_shards(
+  missing: list[Shard],
+  make_clip: Callable[[int], Clip],
+  workers: int,
+  title: str,
+) -> None:
+  """Generates whole shards, in order."""
+  indices = [i for shard in missing for i in range(shard.start, shard.stop)]
   records = _generate(indices, make_clip, workers)
-  with tqdm(total=len(indices), desc=title, unit="clip") as bar:
-    for shard in missing:
-      _write_shard(shard, records, bar)
+  try:
+    with tqdm(total=len(indices), desc=title, unit="clip") as bar:
+      for shard in missing:
+        _write_shard(shard, records, bar)
+  finally:
+    records.close()  # ends the workers, also after an error
 
 
 @dataclass(frozen=True)
@@ -104,13 +120,13 @@ class _MakeRecord:
 
   make_clip: Callable[[int], Clip]
 
-  def __call__(self, index: int) -> np.ndarray:
-    return np.frombuffer(encode_clip(self.make_clip(index)), np.uint8)
+  def __call__(self, index: int) -> bytes:
+    return encode_clip(self.make_clip(index))
 
 
 def _generate(
   indices: list[int], make_clip: Callable[[int], Clip], workers: int
-) -> Iterator[np.ndarray]:
+) -> grain.DatasetIterator:
   """Serialized clips in the order of their indices."""
   dataset = (
     grain.MapDataset.source(indices)
@@ -131,14 +147,14 @@ def _generate(
   return iter(dataset)
 
 
-def _write_shard(shard: Shard, records: Iterator[np.ndarray], bar: tqdm):
+def _write_shard(shard: Shard, records: Iterator[bytes], bar: tqdm):
   """Writes one shard under `.tmp` and gives it its name when complete."""
   partial = shard.path.with_name(shard.path.name + ".tmp")
   try:
     writer = ArrayRecordWriter(str(partial), "group_size:1")
     try:
       for _ in range(len(shard)):
-        writer.write(next(records).tobytes())
+        writer.write(next(records))
         bar.update()
     finally:
       writer.close()
