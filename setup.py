@@ -26,7 +26,7 @@ BASE = [
   "tqdm>=4.66",
 ]
 
-TEST = ["beartype>=0.18", "hypothesis>=6", "pytest>=8"]
+TEST = ["beartype>=0.18", "hypothesis>=6", "pytest>=8", "pytest-xdist>=3.6"]
 
 setup(
   name="forecasting",

@@ -1,0 +1,194 @@
+"""The four tasks as rows: labels, loss, metric, direction, vectors.
+
+A task ties together what the folders offer: which labels it needs, how its
+readout is trained, how one forecast is scored, and which numbers of a
+forecast the distribution metrics compare.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from forecasting.metrics import boxes as box_metrics
+from forecasting.metrics import depth as depth_metrics
+from forecasting.metrics import psnr as psnr_metrics
+from forecasting.metrics import tracks as track_metrics
+from forecasting.metrics import vectors
+from forecasting.readouts import losses
+
+Outputs = Mapping[str, Any]
+Labels = Mapping[str, Any]
+Scores = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """One task.
+
+  Attributes:
+    name: as in configs.
+    metric: name of the headline metric, the key of `scores`' first entry.
+    unit: of the metric.
+    higher_is_better: direction of the metric.
+    labels: keys of a clip that the task needs.
+    loss: (outputs, labels, example_mask) -> (scalar, terms).
+    scores: (outputs [B S T ...], labels [B T ...], num_context) -> name to
+      one value per clip and sample, over the frames after the context.
+    vectors: same arguments -> rows for the distribution metrics.
+  """
+
+  name: str
+  metric: str
+  unit: str
+  higher_is_better: bool
+  labels: tuple[str, ...]
+  loss: Callable[..., tuple[Any, dict[str, Any]]]
+  scores: Callable[[Outputs, Labels, int], Scores]
+  vectors: Callable[[Outputs, Labels, int], vectors.Vectors]
+
+
+def to_unit_range(video: np.ndarray) -> np.ndarray:
+  """Returns frames in [0, 1]: uint8 is divided by 255."""
+  video = np.asarray(video)
+  if video.dtype == np.uint8:
+    return video.astype(np.float32) / 255.0
+  return video.astype(np.float32)
+
+
+def visible(outputs: Outputs) -> np.ndarray:
+  """Returns which points are predicted visible.
+
+  A point is visible if the product of the probabilities of being visible and
+  of being located well is above one half.
+
+  Source: tasks.md 2.3, the rule of the official head.
+  """
+
+  def sigmoid(logit):
+    return 0.5 * (1.0 + np.tanh(0.5 * np.asarray(logit, np.float64)))
+
+  return (
+    sigmoid(outputs["visible_logit"]) * sigmoid(outputs["certainty_logit"])
+    > 0.5
+  )
+
+
+def _pixels_scores(outputs: Outputs, labels: Labels, start: int) -> Scores:
+  target = to_unit_range(labels["video"])[:, start:]
+  return {"psnr": psnr_metrics.psnr(outputs["video"][:, :, start:], target)}
+
+
+def _pixels_vectors(outputs: Outputs, labels: Labels, start: int):
+  target = to_unit_range(labels["video"])[:, start:]
+  return vectors.pixels_vectors(outputs["video"][:, :, start:], target)
+
+
+def _depth_scores(outputs: Outputs, labels: Labels, start: int) -> Scores:
+  target = np.asarray(labels["depth"], np.float32)[:, start:]
+  error = depth_metrics.abs_relative_error(
+    outputs["depth"][:, :, start:], target
+  )
+  return {"absrel": error}
+
+
+def _depth_vectors(outputs: Outputs, labels: Labels, start: int):
+  target = np.asarray(labels["depth"], np.float32)[:, start:]
+  return vectors.depth_vectors(
+    outputs["depth"][:, :, start:], target, depth_metrics.valid_depth(target)
+  )
+
+
+def _points_scores(outputs: Outputs, labels: Labels, start: int) -> Scores:
+  scores = track_metrics.forecast_scores(
+    outputs["tracks"],
+    visible(outputs),
+    labels["tracks"],
+    labels["visible"],
+    labels["track_mask"],
+    start,
+  )
+  return {
+    "aj": scores.average_jaccard,
+    "occlusion_accuracy": scores.occlusion_accuracy,
+    "delta_avg": scores.delta_avg,
+  }
+
+
+def _points_vectors(outputs: Outputs, labels: Labels, start: int):
+  return vectors.points_vectors(
+    outputs["tracks"],
+    labels["tracks"],
+    labels["visible"],
+    labels["track_mask"],
+    start,
+  )
+
+
+def _boxes_scores(outputs: Outputs, labels: Labels, start: int) -> Scores:
+  iou = box_metrics.mean_iou(
+    outputs["boxes"],
+    labels["boxes"],
+    labels["box_mask"],
+    labels["object_mask"],
+    start,
+  )
+  return {"iou": iou}
+
+
+def _boxes_vectors(outputs: Outputs, labels: Labels, start: int):
+  return vectors.boxes_vectors(
+    outputs["boxes"],
+    labels["boxes"],
+    labels["box_mask"],
+    labels["object_mask"],
+    start,
+  )
+
+
+TASKS: Mapping[str, Task] = {
+  task.name: task
+  for task in (
+    Task(
+      name="pixels",
+      metric="psnr",
+      unit="dB",
+      higher_is_better=True,
+      labels=("video",),
+      loss=losses.pixels_loss,
+      scores=_pixels_scores,
+      vectors=_pixels_vectors,
+    ),
+    Task(
+      name="depth",
+      metric="absrel",
+      unit="1",
+      higher_is_better=False,
+      labels=("depth",),
+      loss=losses.depth_loss,
+      scores=_depth_scores,
+      vectors=_depth_vectors,
+    ),
+    Task(
+      name="points",
+      metric="aj",
+      unit="1",
+      higher_is_better=True,
+      labels=("tracks", "visible", "track_mask"),
+      loss=losses.points_loss,
+      scores=_points_scores,
+      vectors=_points_vectors,
+    ),
+    Task(
+      name="boxes",
+      metric="iou",
+      unit="1",
+      higher_is_better=True,
+      labels=("boxes", "box_mask", "object_mask"),
+      loss=losses.boxes_loss,
+      scores=_boxes_scores,
+      vectors=_boxes_vectors,
+    ),
+  )
+}
