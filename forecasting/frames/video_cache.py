@@ -66,11 +66,20 @@ def cache_all(
 
   Returns:
     The entries of all files, usable or not, in their order.
+
+  Raises:
+    OSError: If the cache cannot be written.
   """
   settings = f"{float(fps)} {size} {geometry} {FORMAT}"
   key = hashlib.blake2b(settings.encode(), digest_size=6).hexdigest()
   folder = root / f"videos-{size}px-{key}"
-  folder.mkdir(parents=True, exist_ok=True)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise OSError(
+      f"cannot write decoded videos to {folder}: {error}; choose another "
+      "place with config.data.root"
+    ) from error
 
   def cache(item: tuple[str, Path]) -> Entry:
     name, file = item
@@ -105,7 +114,7 @@ def read(entry: Entry, start: int, stop: int) -> list[dict[str, np.ndarray]]:
     ValueError: If the cached frames are damaged.
   """
   try:
-    records = _reader(entry.records).read(start, stop)
+    records = _reader(entry.records, entry.num_frames).read(start, stop)
   except (RuntimeError, IndexError, ValueError, OSError) as error:
     raise ValueError(
       f"{entry.records} (frames of {entry.name}) is damaged: {error}. Delete "
@@ -168,24 +177,47 @@ def _entry(name: str, identity: str, records: Path, known: dict) -> Entry:
 def _write_records(path: Path, frames: Iterable) -> int:
   """Writes one record a frame, so that a long video never sits in memory."""
   temporary = path.with_name(path.name + ".tmp")
-  writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
   count = 0
   try:
-    for frame, seconds, index in frames:
-      record = {
-        "frame": np.ascontiguousarray(frame),
-        "seconds": np.asarray(seconds, np.float64),
-        "index": np.asarray(index, np.int32),
-      }
-      writer.write(safetensors.save(record))
-      count += 1
+    writer = array_record_module.ArrayRecordWriter(
+      str(temporary), "group_size:1"
+    )
+    try:
+      for frame, seconds, index in frames:
+        record = {
+          "frame": np.ascontiguousarray(frame),
+          "seconds": np.asarray(seconds, np.float64),
+          "index": np.asarray(index, np.int32),
+        }
+        writer.write(safetensors.save(record))
+        count += 1
+    finally:
+      writer.close()
+    # A full disk does not always raise above; a short file shows here.
+    _open(temporary, count).close()
+    _publish(temporary, path)
+  except (OSError, RuntimeError, ValueError) as error:
+    temporary.unlink(missing_ok=True)
+    raise OSError(
+      f"cannot write {path}: {error}; free disk space or choose another place "
+      "with config.data.root, then run again: finished files are kept"
+    ) from error
   except BaseException:
-    writer.close()
     temporary.unlink(missing_ok=True)
     raise
-  writer.close()
-  _publish(temporary, path)
   return count
+
+
+def _open(path: Path, count: int):
+  """Opens the records of a file and checks that all are there."""
+  reader = array_record_module.ArrayRecordReader(
+    str(path), "readahead_buffer_size:0,max_parallelism:0"
+  )
+  found = reader.num_records()
+  if found != count:
+    reader.close()
+    raise ValueError(f"{found} frames instead of {count}")
+  return reader
 
 
 def _publish(temporary: Path, path: Path) -> None:
@@ -196,7 +228,5 @@ def _publish(temporary: Path, path: Path) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _reader(path: Path):
-  return array_record_module.ArrayRecordReader(
-    str(path), "readahead_buffer_size:0"
-  )
+def _reader(path: Path, count: int):
+  return _open(path, count)
