@@ -6,6 +6,7 @@ appear under their names only when complete, so a run may be killed at any time
 and the next one decodes only what is missing.
 """
 
+import fcntl
 import functools
 import hashlib
 import json
@@ -75,6 +76,7 @@ def cache_all(
   folder = root / f"videos-{size}px-{key}"
   try:
     folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / ".lock").open("w")
   except OSError as error:
     raise OSError(
       f"cannot write decoded videos to {folder}: {error}; choose another "
@@ -87,7 +89,9 @@ def cache_all(
     return _cache_one(name, file, folder, frames)
 
   # Decoding and resizing leave the interpreter lock, so threads are enough.
-  with ThreadPoolExecutor(max(1, workers)) as pool:
+  with lock, ThreadPoolExecutor(max(1, workers)) as pool:
+    # Two runs that share a folder must not write the same `.tmp`.
+    fcntl.flock(lock, fcntl.LOCK_EX)
     progress = tqdm(
       pool.map(cache, files.items()),
       total=len(files),

@@ -145,7 +145,10 @@ def open_videos(data: ConfigDict, split: str, root: Path) -> VideoClips:
   bad = [entry for entry in entries if entry.reason]
   listing = "; ".join(f"{e.name} ({e.reason}: {e.detail})" for e in bad)
   if bad:
-    _log_once(f"skipped {len(bad)} of {len(entries)} files: {listing}")
+    _log_once(
+      logging.WARNING,
+      f"videos: skipped {len(bad)} of {len(entries)} files: {listing}",
+    )
   usable = {e.name: e for e in entries if not e.reason}
   windows = split_windows(
     {name: entry.num_frames for name, entry in usable.items()},
@@ -164,8 +167,9 @@ def open_videos(data: ConfigDict, split: str, root: Path) -> VideoClips:
   cap = data.train_clips if split == "train" else data.eval_clips
   kept = _spread(windows, cap)
   _log_once(
+    logging.INFO,
     f"videos: {len(kept)} {split} clips of {len(windows)} windows "
-    f"(data.{split}_clips={cap}) in {len(usable)} files"
+    f"(data.{split}_clips={cap}) in {len(usable)} files",
   )
   return VideoClips(
     [(usable[name], start) for name, start in kept],
@@ -280,5 +284,5 @@ def _fingerprint(
 
 
 @functools.cache
-def _log_once(message: str) -> None:
-  logging.warning("%s", message)
+def _log_once(level: int, message: str) -> None:
+  logging.log(level, "%s", message)
