@@ -114,9 +114,13 @@ class Manifest:
 
   @property
   def identity(self) -> str:
-    """Digest of what determines the records: all fields but the files."""
+    """Digest of what determines the records: all fields but the files.
+
+    The number of clips is not part of it: a store that grows keeps its full
+    shards.
+    """
     fields = dataclasses.asdict(self)
-    for derived in ("shards", "skipped", "created_by"):
+    for derived in ("num_clips", "shards", "skipped", "created_by"):
       del fields[derived]
     text = json.dumps(fields, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

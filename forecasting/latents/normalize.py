@@ -17,16 +17,24 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
 from jaxtyping import Float
 
+from forecasting.backbones.encode import layer_norm
 from forecasting.latents import manifest as manifest_lib
 from forecasting.latents.store import LatentStore
 from forecasting.shapes import Array
+
+__all__ = (
+  "LatentStats",
+  "StatsAccumulator",
+  "StatsError",
+  "compute_stats",
+  "layer_norm",
+  "load_stats",
+)
 
 FILE_NAME = "stats.safetensors"
 # A channel that never changes is centered and not scaled.
@@ -35,26 +43,6 @@ _MIN_STD = 1e-6
 
 class StatsError(ValueError):
   """Statistics that do not belong to the store, or to no training set."""
-
-
-def layer_norm(
-  x: Float[Array, "*N C"], eps: float = 1e-6
-) -> Float[jax.Array, "*N C"]:
-  """Normalizes over channels, without scale and offset, in float32.
-
-  Source: paper 4.3.
-
-  Args:
-    x: tokens.
-    eps: added to the variance.
-
-  Returns:
-    Tokens of mean 0 and variance 1, float32.
-  """
-  x = jnp.asarray(x, jnp.float32)
-  x = x - x.mean(axis=-1, keepdims=True)
-  variance = jnp.square(x).mean(axis=-1, keepdims=True)
-  return x * jax.lax.rsqrt(variance + eps)
 
 
 class LatentStats(NamedTuple):

@@ -119,7 +119,7 @@ def eval_batches(
   def read(batch: int) -> dict[str, np.ndarray]:
     rows = batch * batch_size + index * local + np.arange(local)
     kept = np.minimum(rows, len(store) - 1).astype(np.int32)
-    stacked = _stack([source[i] for i in kept])
+    stacked = _stack([source[int(i)] for i in kept])
     return stacked | {"index": kept, "mask": rows < len(store)}
 
   with ThreadPoolExecutor(1) as reader:

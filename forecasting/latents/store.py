@@ -72,6 +72,7 @@ class LatentStore:
     path: Path | str,
     expected: Mapping[str, Any] | None = None,
     verify: bool = False,
+    num_clips: int | None = None,
   ):
     """Opens a store and checks it.
 
@@ -80,10 +81,12 @@ class LatentStore:
       expected: manifest fields that have to agree, see `Manifest.verify`.
       verify: also read every file and compare checksums; by default only
         sizes are compared.
+      num_clips: read only so many, from the first on; None is all.
 
     Raises:
       ManifestError: no manifest, or not the one expected.
-      StoreError: a file that is missing, truncated or corrupt.
+      StoreError: a file that is missing, truncated or corrupt, or too few
+        clips.
     """
     self.path = Path(path)
     self.manifest = manifest_lib.load(self.path)
@@ -91,11 +94,17 @@ class LatentStore:
       self.manifest.verify(expected, self.path)
     for shard in self.manifest.shards:
       shard_lib.check_shard(self.path / shard.name, shard, checksum=verify)
+    self._num_clips = num_clips or self.manifest.num_clips
+    if self._num_clips > self.manifest.num_clips:
+      raise StoreError(
+        f"{self.path} has {self.manifest.num_clips} clips, expected "
+        f"{num_clips}. `python -m forecasting.extract` adds the others."
+      )
     self._readers: dict[int, array_record_module.ArrayRecordReader] = {}
     self._lock = threading.Lock()
 
   def __len__(self) -> int:
-    return self.manifest.num_clips
+    return self._num_clips
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     """Returns every tensor of one example, latents as float32."""

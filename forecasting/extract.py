@@ -1,0 +1,342 @@
+"""Binary: frames -> latents on disk.
+
+python -m forecasting.extract --config=configs/quickstart.py \
+  --workdir=runs/quickstart --split=train,eval
+
+Encodes every clip twice with the frozen backbone, the context alone and the
+whole clip, and stores both beside the clip's labels. May be killed and run
+again at any time; running it on a finished store verifies every checksum and
+writes damaged shards again. With several hosts, each writes its share.
+"""
+
+import dataclasses
+import functools
+import itertools
+import shlex
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from absl import app, flags
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
+
+from forecasting import validation
+from forecasting.backbones.encode import load_backbone, num_blocks
+from forecasting.frames.pipeline import SPLITS, ClipSource, open_source
+from forecasting.latents import manifest as manifest_lib
+from forecasting.latents import store as store_lib
+from forecasting.latents.encoding import PREPROCESSING, Encoder, encode_clips
+from forecasting.latents.manifest import Manifest
+from forecasting.latents.store import LatentStore
+
+Encode = Callable[[np.ndarray], tuple[jax.Array, jax.Array]]
+
+
+def ensure_store(
+  config: ConfigDict,
+  split: str,
+  workdir: Path,
+  backbone: Encoder | None = None,
+) -> LatentStore:
+  """Opens the latents that a config asks for, extracting them if allowed.
+
+  Args:
+    config: of the run.
+    split: 'train', 'eval' or 'futures'.
+    workdir: of the run.
+    backbone: if it is loaded already.
+
+  Returns:
+    The store.
+
+  Raises:
+    FileNotFoundError: the latents are missing and
+      `config.latents.extract_if_missing` is False; gives the command.
+    ManifestError: other latents lie there.
+    StoreError: damaged shards; says how to mend them.
+  """
+  backbone = backbone or load_backbone(**config.backbone)
+  source = open_source(config.data, split, _root(config.data, workdir, "data"))
+  wanted = describe(config, backbone, source)
+  path = store_path(config, backbone, source, workdir)
+  if _num_stored(path, wanted) >= len(source):
+    return LatentStore(path, num_clips=len(source))
+  if not config.latents.extract_if_missing:
+    raise FileNotFoundError(
+      f"no latents of {len(source)} {split} clips in {path}. Extract them:\n  "
+      f"{_command(workdir, split)}\nor set latents.extract_if_missing=True."
+    )
+  return _extract(config, workdir, backbone, source)
+
+
+def extract(
+  config: ConfigDict,
+  split: str,
+  workdir: Path,
+  backbone: Encoder | None = None,
+) -> LatentStore:
+  """Writes what is missing or damaged of the latents of a split.
+
+  Args:
+    config: of the run.
+    split: 'train', 'eval' or 'futures'.
+    workdir: of the run.
+    backbone: if it is loaded already.
+
+  Returns:
+    The store.
+
+  Raises:
+    ManifestError: other latents lie there.
+    StoreError: disk full or folder not writable.
+  """
+  backbone = backbone or load_backbone(**config.backbone)
+  source = open_source(config.data, split, _root(config.data, workdir, "data"))
+  return _extract(config, workdir, backbone, source)
+
+
+def store_path(
+  config: ConfigDict, backbone: Encoder, source: ClipSource, workdir: Path
+) -> Path:
+  """Returns the folder of a store.
+
+  Args:
+    config: of the run.
+    backbone: frozen model.
+    source: of the clips.
+    workdir: of the run, parent of `latents` unless `latents.root` is set.
+  """
+  spec, digest = backbone.spec, backbone.weights_digest
+  name = [spec.name, digest if digest.startswith("random") else digest[:8]]
+  if backbone.num_blocks != num_blocks(spec, "default"):
+    name.append(f"block{backbone.num_blocks}")
+  if backbone.context_mode != spec.context_mode:
+    name.append(backbone.context_mode)
+  if config.latents.dtype != "bfloat16":
+    name.append(config.latents.dtype)
+  root = _root(config.latents, workdir, "latents")
+  data = f"{source.name}-{source.fingerprint[:8]}"
+  return root / "-".join(name) / data / source.split
+
+
+def describe(
+  config: ConfigDict, backbone: Encoder, source: ClipSource
+) -> Manifest:
+  """Returns the manifest that the latents of a source are to have."""
+  spec, data = backbone.spec, config.data
+  clip = source[0]
+  context_shape, clip_shape = (
+    latents.shape[1:]
+    for latents in jax.eval_shape(
+      functools.partial(encode_clips, backbone, data.num_context),
+      backbone.params,
+      clip["video"][None],
+    )
+  )
+  return Manifest(
+    backbone=spec.name,
+    weights_digest=backbone.weights_digest,
+    layer=f"block {backbone.num_blocks} of {spec.depth}",
+    context_mode=backbone.context_mode,
+    dtype=config.latents.dtype,
+    context_shape=context_shape,
+    clip_shape=clip_shape,
+    dataset=source.name,
+    fingerprint=source.fingerprint,
+    split=source.split,
+    resolution=spec.resolution,
+    preprocessing=PREPROCESSING,
+    num_frames=data.num_frames,
+    num_context=data.num_context,
+    tubelet=spec.tubelet,
+    labels=store_lib.label_names(clip),
+    num_clips=len(source),
+    clips_per_shard=config.latents.clips_per_shard,
+    skipped=dict(source.skipped),
+  )
+
+
+def _num_stored(path: Path, wanted: Manifest) -> int:
+  """Returns how many clips a store has, 0 if there is none.
+
+  Raises:
+    ManifestError: other latents lie there.
+  """
+  if not (path / manifest_lib.FILE_NAME).exists():
+    return 0
+  found = manifest_lib.load(path)
+  fields = dataclasses.asdict(wanted)
+  # How the records are spread over files does not matter.
+  for free in ("num_clips", "clips_per_shard", "shards", "skipped"):
+    del fields[free]
+  del fields["created_by"]
+  found.verify(fields, path)
+  return found.num_clips
+
+
+def _extract(
+  config: ConfigDict, workdir: Path, backbone: Encoder, source: ClipSource
+) -> LatentStore:
+  """Writes what is missing or damaged."""
+  path = store_path(config, backbone, source, workdir)
+  manifest = describe(config, backbone, source)
+  if _num_stored(path, manifest) > len(source):
+    # Shrinking would throw latents away.
+    return LatentStore(path, verify=True, num_clips=len(source))
+  encode, batch_size = _make_encode(
+    backbone, config.data.num_context, config.latents.batch_size
+  )
+
+  def examples(shards: Sequence[range]) -> Iterator[Mapping[str, Any]]:
+    count = sum(map(len, shards))
+    slow = {} if sys.stderr.isatty() else {"mininterval": 10}
+    title = f"latents {source.name} {source.split}"
+    with tqdm(total=count, desc=title, unit="clip", **slow) as progress:
+      for example in encode_shards(
+        source, shards, encode, batch_size, max(1, config.data.workers)
+      ):
+        progress.update()  # before: nobody asks for more after the last one
+        yield example
+
+  hosts = jax.process_count()
+  barrier = functools.partial(
+    multihost_utils.sync_global_devices, f"latents {path}"
+  )
+  return store_lib.write_store(
+    path,
+    manifest,
+    examples,
+    host=(jax.process_index(), hosts),
+    barrier=barrier if hosts > 1 else None,
+  )
+
+
+def encode_shards(
+  source: ClipSource,
+  shards: Sequence[range],
+  encode: Encode,
+  batch_size: int,
+  num_threads: int,
+) -> Iterator[dict[str, Any]]:
+  """Encodes clips in batches that do not reach over the border of a shard.
+
+  So the latents of a clip do not depend on which shards were there before.
+
+  Args:
+    source: of the clips.
+    shards: clip indices of each shard.
+    encode: video uint8 of a full batch -> context and clip latents.
+    batch_size: clips of one call; the last of a shard is filled up.
+    num_threads: that read clips ahead.
+
+  Yields:
+    The clips in order, with `context` and `clip`.
+  """
+  indices = [i for shard in shards for i in shard]
+  options = grain.ReadOptions(
+    num_threads=num_threads, prefetch_buffer_size=2 * batch_size
+  )
+  clips = iter(
+    grain.MapDataset.source(indices)
+    .map(source.__getitem__)
+    .to_iter_dataset(options)
+  )
+  sizes = [
+    min(batch_size, len(shard) - start)
+    for shard in shards
+    for start in range(0, len(shard), batch_size)
+  ]
+  # One batch is on the device while the one before is being written.
+  pending = deque()
+  for size in sizes:
+    batch = list(itertools.islice(clips, size))
+    video = np.stack([clip["video"] for clip in batch])
+    padding = np.repeat(video[-1:], batch_size - size, axis=0)
+    pending.append((batch, encode(np.concatenate([video, padding]))))
+    if len(pending) > 1:
+      yield from _unstack(*pending.popleft())
+  while pending:
+    yield from _unstack(*pending.popleft())
+
+
+def _unstack(
+  clips: Sequence[dict[str, np.ndarray]], latents: tuple[jax.Array, jax.Array]
+) -> Iterator[dict[str, Any]]:
+  context, clip_latents = map(np.asarray, latents)
+  for i, clip in enumerate(clips):
+    yield {**clip, "context": context[i], "clip": clip_latents[i]}
+
+
+def _make_encode(
+  backbone: Encoder, num_context: int, batch_size: int
+) -> tuple[Encode, int]:
+  """Compiles the encoding over this host's devices.
+
+  Returns:
+    The function, and the batch size rounded up to a multiple of the devices.
+  """
+  devices = jax.local_devices()
+  mesh = jax.make_mesh(
+    (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
+  )
+  params = jax.device_put(backbone.params, NamedSharding(mesh, P()))
+  split = NamedSharding(mesh, P("data"))
+  encode = jax.jit(
+    functools.partial(encode_clips, backbone, num_context),
+    out_shardings=split,
+  )
+  batch_size = -(-batch_size // len(devices)) * len(devices)
+  return lambda video: encode(params, jax.device_put(video, split)), batch_size
+
+
+def _root(config: ConfigDict, workdir: Path, name: str) -> Path:
+  return Path(config.root) if config.root else Path(workdir) / name
+
+
+def _command(workdir: Path, split: str) -> str:
+  """Returns the command that extracts what the running one misses."""
+  config = [arg for arg in sys.argv[1:] if arg.startswith("--config")]
+  return shlex.join(
+    [
+      *("python", "-m", "forecasting.extract"),
+      *(config or ["--config=<config of this run>"]),
+      f"--workdir={workdir}",
+      f"--split={split}",
+    ]
+  )
+
+
+def main(argv: Sequence[str]) -> None:
+  """Parses flags and extracts split by split."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  config = _CONFIG.value
+  validation.validate(config)
+  splits = _SPLIT.value or ["train", "eval"]
+  if unknown := set(splits) - set(SPLITS):
+    raise app.UsageError(
+      f"--split={','.join(sorted(unknown))}: choose from {', '.join(SPLITS)}"
+    )
+  backbone = load_backbone(**config.backbone)
+  for split in splits:
+    latents = extract(config, split, Path(_WORKDIR.value), backbone)
+    print(f"{split}: {len(latents)} clips in {latents.path}")
+
+
+if __name__ == "__main__":
+  _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+  _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+  _SPLIT = flags.DEFINE_list(
+    "split", None, "Of train, eval, futures; default train,eval."
+  )
+  flags.mark_flags_as_required(["config", "workdir"])
+  app.run(main)

@@ -1,0 +1,73 @@
+"""Clips -> context latents and clip latents, with the context kept blind.
+
+Source: forecaster.md section 3, paper 3.2. One function serves extraction and
+the leak check, so what is checked is what is stored.
+"""
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, UInt8
+
+from forecasting.shapes import Array, Params
+
+PREPROCESSING = "uint8 / 255, antialiased bilinear resize to the resolution"
+
+
+class Encoder(Protocol):
+  """What is used of a backbone; see `backbones.encode.Backbone`."""
+
+  spec: Any
+  params: Params
+  weights_digest: str
+  num_blocks: int
+  context_mode: str
+
+  def encode(self, params: Params, video: Array) -> Array: ...
+
+  def encode_context(self, params: Params, video: Array) -> Array: ...
+
+  def encode_leaky(
+    self, params: Params, video: Array, num_context: int
+  ) -> Array: ...
+
+
+def encode_clips(
+  backbone: Encoder,
+  num_context: int,
+  params: Params,
+  video: UInt8[Array, "B T H W 3"],
+) -> tuple[Float[Array, "B tc h w C"], Float[Array, "B t h w C"]]:
+  """Encodes clips twice: the context alone, and all frames.
+
+  Args:
+    backbone: frozen model.
+    num_context: frames of the context.
+    params: its weights.
+    video: square frames of any size.
+
+  Returns:
+    Context latents and clip latents, float32. The context does not depend on
+    later frames unless the mode is 'leaky_full_clip'.
+  """
+  frames = preprocess(video, backbone.spec.resolution)
+  clip = backbone.encode(params, frames)
+  if backbone.context_mode == "leaky_full_clip":
+    context = backbone.encode_leaky(params, frames, num_context)
+  else:
+    context = backbone.encode_context(params, frames[:, :num_context])
+  return context.astype(jnp.float32), clip.astype(jnp.float32)
+
+
+def preprocess(
+  video: UInt8[Array, "B T H W 3"], resolution: int
+) -> Float[Array, "B T R R 3"]:
+  """Returns frames in [0, 1] at the resolution of the backbone."""
+  frames = jnp.asarray(video, jnp.float32) / 255
+  size = (*video.shape[:2], resolution, resolution, 3)
+  return (
+    frames
+    if frames.shape == size
+    else jax.image.resize(frames, size, "bilinear")
+  )
