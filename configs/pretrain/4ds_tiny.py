@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
   cfg.seed = 0
   cfg.backbone = "4ds_tiny"
   cfg.data = config.data_config()
-  cfg.data.train_clips = 6144
+  cfg.data.train_clips = 3072
   cfg.masked_pixels = ConfigDict(
     {
       "masking": "random",  # or 'tube'
@@ -38,13 +38,14 @@ def get_config(variant: str = "") -> ConfigDict:
       "flip": True,
     }
   )
-  cfg.optimizer = config.optimizer_config(1e-3, weight_decay=0.05, b2=0.95)
-  cfg.optimizer.warmup_steps = 300
+  cfg.optimizer = config.optimizer_config(1.5e-3, weight_decay=0.05, b2=0.95)
+  cfg.optimizer.warmup_steps = 200
   cfg.optimizer.end_factor = 0.01
-  cfg.steps = 4500
+  cfg.steps = 3000
   cfg.ema_decay = 0.998
   cfg.train = config.train_config()
-  cfg.train.checkpoint_every = 250
+  cfg.train.log_every = 25
+  cfg.train.checkpoint_every = 100
   if variant == "smoke":
     cfg.name += "_smoke"
     cfg.data.train_clips = 16
