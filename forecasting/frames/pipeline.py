@@ -10,7 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import mujoco
 from ml_collections import ConfigDict
@@ -21,6 +21,7 @@ from forecasting.frames.clip import Clip
 SPLITS = ("train", "eval", "futures")
 
 
+@runtime_checkable
 class ClipSource(Protocol):
   """A sequence of clips.
 
