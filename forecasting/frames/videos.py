@@ -132,16 +132,7 @@ def open_videos(data: ConfigDict, split: str, root: Path) -> VideoClips:
     geometry=geometry,
     workers=data.workers,
   )
-  entries = [
-    entry
-    if entry.reason or entry.num_frames >= data.num_frames
-    else entry._replace(
-      reason=TOO_SHORT,
-      detail=f"{entry.num_frames} frames at {data.fps} a second, "
-      f"{data.num_frames} needed",
-    )
-    for entry in entries
-  ]
+  entries = [_refuse_if_short(entry, data) for entry in entries]
   bad = [entry for entry in entries if entry.reason]
   listing = "; ".join(f"{e.name} ({e.reason}: {e.detail})" for e in bad)
   if bad:
@@ -219,6 +210,16 @@ def split_windows(
     starts = range(first, end - num_frames + 1, stride)
     windows.extend((name, start) for start in starts)
   return windows
+
+
+def _refuse_if_short(entry: Entry, data: ConfigDict) -> Entry:
+  if entry.reason or entry.num_frames >= data.num_frames:
+    return entry
+  detail = (
+    f"{entry.num_frames} frames at {data.fps} a second, "
+    f"{data.num_frames} needed"
+  )
+  return entry._replace(reason=TOO_SHORT, detail=detail)
 
 
 def _spread(items: list, cap: int) -> list:
