@@ -1,0 +1,110 @@
+"""Size and switches of the denoiser, and its layers without parameters."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from forecasting.forecaster import attention
+from forecasting.shapes import Array
+
+CONDITIONINGS = ("joint_asym", "joint_full", "cross")
+ATTENTIONS = ("full", "factorized")
+_NOISE_FREQUENCIES = 64
+_EPS = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class DenoiserConfig:
+  """Size and switches of the transformer; fields of `config.forecaster.model`.
+
+  Attributes:
+    width: model width.
+    depth: blocks.
+    heads: attention heads.
+    patch: latent tokens merged per side into one token of the network.
+    conditioning: one of CONDITIONINGS.
+    attention: 'full', or 'factorized': even blocks within a slot, odd blocks
+      along time.
+    qk_norm: RMSNorm of queries and keys.
+    head_width: width of the wide head; 0 for none.
+    head_depth: blocks of the wide head.
+    dtype: type of matrix products; 'default' is bfloat16 on accelerators and
+      float32 on CPU.
+  """
+
+  width: int
+  depth: int
+  heads: int
+  patch: int = 1
+  conditioning: str = "joint_asym"
+  attention: str = "full"
+  qk_norm: bool = True
+  head_width: int = 0
+  head_depth: int = 2
+  dtype: str = "default"
+
+  def __post_init__(self):
+    for field, allowed in (
+      ("conditioning", CONDITIONINGS),
+      ("attention", ATTENTIONS),
+      ("dtype", ("default", "bfloat16", "float32")),
+    ):
+      if getattr(self, field) not in allowed:
+        raise ValueError(
+          f"forecaster.model.{field} is {getattr(self, field)!r}: one of"
+          f" {allowed}."
+        )
+    if self.width % self.heads:
+      raise ValueError(
+        f"forecaster.model.width {self.width} is not a multiple of"
+        f" forecaster.model.heads {self.heads}."
+      )
+    if self.head_width % (self.width // self.heads):
+      raise ValueError(
+        f"forecaster.model.head_width {self.head_width} is not a multiple of"
+        f" the head dimension width / heads = {self.width // self.heads}."
+      )
+    attention.frequencies_per_axis(self.width // self.heads)
+
+  @property
+  def head_dim(self) -> int:
+    """Dimensions of one attention head."""
+    return self.width // self.heads
+
+  @property
+  def compute_dtype(self) -> jnp.dtype:
+    """Type of matrix products."""
+    if self.dtype == "default":
+      on_cpu = jax.default_backend() == "cpu"
+      return jnp.dtype(jnp.float32 if on_cpu else jnp.bfloat16)
+    return jnp.dtype(self.dtype)
+
+
+def mlp_hidden(width: int) -> int:
+  """Hidden size of the SwiGLU: 8/3 of the width, up to a multiple of 8."""
+  return -(-8 * width // 24) * 8
+
+
+def rms_norm(x: Float[Array, "..."]) -> Float[Array, "..."]:
+  """RMSNorm without scale; statistics in float32."""
+  square = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
+  return (x * jax.lax.rsqrt(square + _EPS)).astype(x.dtype)
+
+
+def modulate(
+  x: Float[Array, "..."], shift: Float[Array, "..."], scale: Float[Array, "..."]
+) -> Float[Array, "..."]:
+  """RMSNorm followed by scale and shift."""
+  return rms_norm(x) * (1.0 + scale) + shift
+
+
+def noise_features(t: Float[Array, "*B"]) -> Float[Array, "*B F"]:
+  """Sines and cosines of a noise level in [0, 1]."""
+  rates = jnp.asarray(
+    np.geomspace(1.0, 1000.0, _NOISE_FREQUENCIES), jnp.float32
+  )
+  angles = t[..., None].astype(jnp.float32) * rates
+  return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)

@@ -1,0 +1,73 @@
+"""What a forecaster is: past latents in, samples of future latents out."""
+
+import dataclasses
+from typing import Protocol
+
+from jaxtyping import Float, Key
+
+from forecasting.shapes import Array, Batch, Context, Params, PRNGKey, Samples
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentSpec:
+  """Shape of the latents of one clip.
+
+  Attributes:
+    tc: context slots.
+    tf: future slots.
+    h: latent rows.
+    w: latent columns.
+    channels: latent channels.
+  """
+
+  tc: int
+  tf: int
+  h: int
+  w: int
+  channels: int
+
+
+class Forecaster(Protocol):
+  """A model of future latents given past ones.
+
+  Attributes:
+    name: its name in configs and result rows.
+    trainable: whether `loss` can be descended; else it has no such method or
+      its parameters are fitted in closed form.
+    deterministic: whether `sample` returns a single future (S = 1) whatever
+      `num_samples` says.
+  """
+
+  name: str
+  trainable: bool
+  deterministic: bool
+
+  def init(self, key: PRNGKey) -> Params:
+    """Returns fresh parameters."""
+    ...
+
+  def loss(
+    self, params: Params, batch: Batch, key: PRNGKey
+  ) -> tuple[Float[Array, "B"], dict[str, Float[Array, ""]]]:
+    """Returns one loss per example, zero where masked, and scalars to log.
+
+    Args:
+      params: parameters.
+      batch: 'context' [B tc h w C], 'future' [B tf h w C], 'times' [B tc+tf] in
+        seconds, and optionally 'mask' bool [B] and 'example_id' uint32 [B],
+        from which the noise of an example then derives instead of from its
+        place in the batch.
+      key: key of this step.
+    """
+    ...
+
+  def sample(
+    self,
+    params: Params,
+    context: Context,
+    times: Float[Array, "B t"],
+    keys: Key[Array, "B"],
+    num_samples: int,
+  ) -> Samples:
+    """Draws futures; sample s of example b depends on fold_in(keys[b], s)."""
+    ...

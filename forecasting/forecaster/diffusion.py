@@ -1,0 +1,223 @@
+"""Forecasters that denoise: `flow.py` and `ddpm.py` configure this one.
+
+Training corrupts the transformed future and asks the network for it; sampling
+integrates from noise with the context encoded once per example and shared by
+all samples and calls.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import einops
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Key
+
+from forecasting.forecaster import objective, process, sampler
+from forecasting.forecaster.base import LatentSpec
+from forecasting.forecaster.denoiser import Cache, Denoiser
+from forecasting.forecaster.schedule import Path
+from forecasting.forecaster.transforms import Transform
+from forecasting.shapes import Array, Batch, Context, Params, PRNGKey, Samples
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionForecaster:
+  """Samples futures by denoising.
+
+  Attributes:
+    name: name in configs and result rows.
+    spec: shape of the latents.
+    network: the transformer.
+    transform: scales of context and target.
+    path: noise path of training.
+    prediction: what the network predicts.
+    loss_space: space of the squared error.
+    draw_levels: keys -> noise levels of training, one per key.
+    table: sampler.
+    noise_multiplicity: noise draws per example and step; the context is encoded
+      once for all of them.
+    context_dropout: probability of hiding the context while training.
+    context_noise: largest noise level added to the context while training.
+    guidance: strength g of x0_c + g (x0_c - x0_unconditional); 0 is off.
+    chunk: samples of each example integrated at a time, which bounds memory.
+  """
+
+  name: str
+  spec: LatentSpec
+  network: Denoiser
+  transform: Transform
+  path: Path
+  prediction: str
+  loss_space: str
+  draw_levels: Callable[[jax.Array], jax.Array]
+  table: sampler.SamplerTable
+  noise_multiplicity: int = 1
+  context_dropout: float = 0.0
+  context_noise: float = 0.0
+  guidance: float = 0.0
+  chunk: int = 5
+  trainable: bool = dataclasses.field(default=True, init=False)
+  deterministic: bool = dataclasses.field(default=False, init=False)
+
+  def __post_init__(self):
+    for field in ("prediction", "loss_space"):
+      if getattr(self, field) not in process.PREDICTIONS:
+        raise ValueError(
+          f"forecaster.{self.name}.{field} is {getattr(self, field)!r}: one of"
+          f" {process.PREDICTIONS}."
+        )
+    if self.guidance and not self.context_dropout:
+      raise ValueError(
+        "forecaster.sampler.guidance needs a network trained without context"
+        f" now and then: set forecaster.{self.name}.context_dropout above 0."
+      )
+
+  def init(self, key: PRNGKey) -> Params:
+    """Returns fresh parameters."""
+    return init_network(self.network, self.spec, key)
+
+  def encode_context(
+    self,
+    params: Params,
+    context: Context,
+    times: Float[Array, "B t"],
+    t_noise: Float[Array, "B tc"] | None = None,
+    drop: Bool[Array, "B"] | None = None,
+  ) -> Cache:
+    """Encodes standardized context; see `Denoiser.encode_context`."""
+    return self.network.apply(
+      params, context, times, t_noise, drop, method="encode_context"
+    )
+
+  def denoise(
+    self,
+    params: Params,
+    cache: Cache,
+    z: Float[Array, "B S tf h w C"],
+    t_noise: Float[Array, "B S tf"],
+    times: Float[Array, "B t"],
+  ) -> Float[Array, "B S tf h w C"]:
+    """Returns the network's raw prediction; see `Denoiser.denoise`."""
+    return self.network.apply(
+      params, cache, z, t_noise, times, method="denoise"
+    )
+
+  def loss(
+    self, params: Params, batch: Batch, key: PRNGKey
+  ) -> tuple[Float[Array, "B"], dict[str, Float[Array, ""]]]:
+    """Returns one loss per example, and scalars to log."""
+    context = self.transform.context(batch["context"])
+    x0 = self.transform.future(batch["future"], batch["context"])
+    keys = objective.fold_each(objective.example_keys(batch, key), 4)
+    draws = self.noise_multiplicity
+    t = self.draw_levels(objective.fold_each(keys[:, 0], draws))
+    normal = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))
+    eps = jax.vmap(normal)(objective.fold_each(keys[:, 1], draws))
+    context, level = self._noisy_context(context, keys[:, 2])
+    drop = None
+    if self.context_dropout:
+      drop = jax.vmap(lambda key: jax.random.uniform(key))(keys[:, 3])
+      drop = drop < self.context_dropout
+    cache = self.encode_context(params, context, batch["times"], level, drop)
+    losses, errors = objective.diffusion_loss(
+      lambda z, levels: self.denoise(params, cache, z, levels, batch["times"]),
+      self.path,
+      self.prediction,
+      self.loss_space,
+      x0,
+      eps,
+      t,
+    )
+    mask = batch.get("mask")
+    aux = {"x0_error": objective.masked_mean(errors, mask)}
+    return objective.mask_examples(losses, mask), aux
+
+  def _noisy_context(
+    self, context: Array, keys: Array
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """Adds noise of a random level, so that rollouts stay in distribution."""
+    if not self.context_noise:
+      return context, None
+    keys = objective.fold_each(keys, 2)
+    uniform = lambda key: jax.random.uniform(key, maxval=self.context_noise)  # noqa: E731
+    normal = lambda key: jax.random.normal(key, context.shape[1:])  # noqa: E731
+    level = jnp.broadcast_to(
+      jax.vmap(uniform)(keys[:, 0])[:, None], context.shape[:2]
+    )
+    noise = jax.vmap(normal)(keys[:, 1])
+    return process.corrupt(self.path, context, noise, level), level
+
+  def x0_hat(
+    self,
+    params: Params,
+    cache: Cache,
+    z: Float[Array, "B S tf h w C"],
+    t: Float[Array, ""],
+    times: Float[Array, "B t"],
+  ) -> Float[Array, "B S tf h w C"]:
+    """Predicts data from z at time t, both on the linear path."""
+    t = self.path.from_linear(t)
+    levels = jnp.broadcast_to(t, z.shape[:3])
+    z = z * (self.path.alpha(t) + self.path.sigma(t))
+    out = self.denoise(params, cache, z, levels, times)
+    return process.CONVERTERS[self.prediction, "x0"](self.path, out, z, levels)
+
+  def sample(
+    self,
+    params: Params,
+    context: Context,
+    times: Float[Array, "B t"],
+    keys: Key[Array, "B"],
+    num_samples: int,
+  ) -> Samples:
+    """Draws futures.
+
+    Args:
+      params: parameters.
+      context: latents of the context.
+      times: seconds of all slots, context first.
+      keys: one key per example; sample s uses fold_in(key, s).
+      num_samples: futures per example.
+
+    Returns:
+      Latents of the futures. They do not depend on the batch, the number of
+      samples or the chunk.
+    """
+    past = self.transform.context(context)
+    caches = [self.encode_context(params, past, times)]
+    if self.guidance:
+      absent = jnp.ones(past.shape[:1], bool)
+      caches.append(self.encode_context(params, past, times, drop=absent))
+
+    def x0_hat(z: jax.Array, t: jax.Array) -> jax.Array:
+      first, *rest = (
+        self.x0_hat(params, cache, z, t, times) for cache in caches
+      )
+      return first + self.guidance * (first - rest[0]) if rest else first
+
+    spec, chunk = self.spec, min(self.chunk, num_samples)
+    shape = (spec.tf, spec.h, spec.w, spec.channels)
+    num_chunks = -(-num_samples // chunk)
+    chunks = einops.rearrange(
+      objective.fold_each(keys, num_chunks * chunk),
+      "B (n c) -> n B c",
+      c=chunk,
+    )
+    drawn = jax.lax.map(
+      lambda keys: sampler.draw(x0_hat, self.table, keys, shape), chunks
+    )
+    drawn = einops.rearrange(drawn, "n B c ... -> B (n c) ...")
+    return self.transform.invert_future(drawn[:, :num_samples], context)
+
+
+def init_network(network: Denoiser, spec: LatentSpec, key: PRNGKey) -> Params:
+  """Initializes the transformer for latents of `spec`."""
+  grid = (spec.h, spec.w, spec.channels)
+  return network.init(
+    key,
+    jnp.zeros((1, spec.tc, *grid)),
+    jnp.zeros((1, 1, spec.tf, *grid)),
+    jnp.zeros((1, 1, spec.tf)),
+    jnp.zeros((1, spec.tc + spec.tf)),
+  )

@@ -1,0 +1,110 @@
+"""Training losses, one value per example.
+
+The noise of an example derives from the key of the step and the example's
+identity, never from its place in the batch or from the batch's size.
+
+Source: forecaster.md 5.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Key
+
+from forecasting.forecaster import process
+from forecasting.forecaster.schedule import Path, shift_times
+from forecasting.shapes import Array, Batch, PRNGKey
+
+_MAX_LOGIT = 12.0
+# Below this noise level an x0 error stops gaining weight in a velocity loss.
+WEIGHT_FLOOR = 0.05
+
+
+def example_keys(batch: Batch, key: PRNGKey) -> Key[Array, "B"]:
+  """Returns one key per example, from its identity if the batch has it."""
+  ids = batch.get("example_id")
+  if ids is None:
+    ids = jnp.arange(batch["context"].shape[0])
+  return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(ids))
+
+
+def fold_each(keys: Key[Array, "B"], count: int) -> Key[Array, "B n"]:
+  """Returns `count` keys for each key, the first ones whatever the count."""
+  fold = jax.vmap(jax.random.fold_in, (None, 0))
+  return jax.vmap(fold, (0, None))(keys, jnp.arange(count))
+
+
+def mask_examples(
+  losses: Float[Array, "B"], mask: Bool[Array, "B"] | None
+) -> Float[Array, "B"]:
+  """Sets the loss of padded examples to zero, whatever they contain."""
+  return losses if mask is None else jnp.where(mask, losses, 0.0)
+
+
+def masked_mean(
+  values: Float[Array, "B"], mask: Bool[Array, "B"] | None
+) -> Float[Array, ""]:
+  """Returns the mean over real examples, zero if there are none."""
+  if mask is None:
+    return jnp.mean(values)
+  total = jnp.sum(jnp.where(mask, values, 0.0))
+  return total / jnp.maximum(jnp.sum(mask), 1)
+
+
+def logit_normal(keys: Key[Array, "*B"], shift: float) -> Float[Array, "*B"]:
+  """Draws noise levels: logit-normal(0, 1), then shifted towards noise."""
+  normal = jax.random.normal
+  for _ in range(keys.ndim):
+    normal = jax.vmap(normal)
+  logits = jnp.clip(normal(keys), -_MAX_LOGIT, _MAX_LOGIT)
+  return shift_times(jax.nn.sigmoid(logits), shift)
+
+
+def discrete_levels(keys: Key[Array, "*B"], levels: int) -> Float[Array, "*B"]:
+  """Draws one of `levels` noise levels, the midpoints of equal cells."""
+  draw = lambda key: jax.random.randint(key, (), 0, levels)  # noqa: E731
+  for _ in range(keys.ndim):
+    draw = jax.vmap(draw)
+  return (draw(keys) + 0.5) / levels
+
+
+def diffusion_loss(
+  predict: Callable[[jax.Array, jax.Array], jax.Array],
+  path: Path,
+  prediction: str,
+  loss_space: str,
+  x0: Float[Array, "B tf h w C"],
+  eps: Float[Array, "B S tf h w C"],
+  t: Float[Array, "B S"],
+) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
+  """Mean squared error of a prediction, weighed as in another space.
+
+  Args:
+    predict: (z [B S tf h w C], levels [B S tf]) -> the network's output.
+    path: noise path.
+    prediction: what the network predicts: 'x0', 'eps' or 'v'.
+    loss_space: the space whose squared error is minimized.
+    x0: data.
+    eps: noise of each draw.
+    t: noise level of each draw.
+
+  Returns:
+    The loss and the plain squared x0 error, both averaged over draws and
+    latents.
+  """
+  levels = jnp.broadcast_to(t[..., None], (*t.shape, x0.shape[1]))
+  x0 = jnp.broadcast_to(x0[:, None], eps.shape)
+  z = process.corrupt(path, x0, eps, levels)
+  target = {
+    "x0": x0,
+    "eps": eps,
+    "v": process.velocity(path, x0, eps, levels),
+  }[prediction]
+  squared = jnp.mean(jnp.square(predict(z, levels) - target), axis=(2, 3, 4, 5))
+  scale = process.error_scale(path, prediction, loss_space, t, WEIGHT_FLOOR)
+  to_x0 = process.error_scale(path, prediction, "x0", t, WEIGHT_FLOOR)
+  return (
+    jnp.mean(squared * jnp.square(scale), axis=1),
+    jnp.mean(squared * jnp.square(to_x0), axis=1),
+  )
