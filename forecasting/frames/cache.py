@@ -184,12 +184,13 @@ def _open(path: Path, count: int) -> ArrayRecordReader:
   try:
     reader = ArrayRecordReader(str(path), _READER_OPTIONS)
     found = reader.num_records()
+    if found != count:
+      reader.close()  # a damaged file counts as empty and errs only here
   except (ValueError, RuntimeError, OSError, IndexError) as error:
     raise CorruptShardError(
       f"{path} cannot be read ({error}); {mend}"
     ) from error
   if found != count:
-    reader.close()
     raise CorruptShardError(
       f"{path} holds {found} clips instead of {count}; {mend}"
     )
