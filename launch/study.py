@@ -1,0 +1,289 @@
+r"""Runs a study: one command for every combination of field overrides.
+
+python launch/study.py --config=configs/quickstart.py --dry_run \
+  --grid seed=0,1,2 --grid forecaster.model.depth=2,4
+
+`--grid FIELD=V1,V2` fields are multiplied with each other; all `--zip`
+fields advance together, and their list is multiplied with the grid:
+
+  --zip forecaster.model.width=64,128 --zip forecaster.model.heads=2,4
+
+A value may hold commas inside brackets or quotes: --grid 'tasks=("pixels",)'.
+Whatever follows `--` is passed to every run as it is.
+
+Runs go one after another, each in its own folder under --root. A finished run
+leaves `study_done.json` there and is skipped next time, so the same command
+resumes a study; one that was pre-empted (exit code 75) is started again.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+MAX_NAME = 150
+DONE = "study_done.json"
+PREEMPTED = os.EX_TEMPFAIL  # 75, as in forecasting.training
+
+
+class Run(NamedTuple):
+  """One run of a study: where it goes and what starts it."""
+
+  workdir: Path
+  command: list[str]
+
+
+def parse_axis(text: str) -> list[tuple[str, str]]:
+  """Splits FIELD=V1,V2 into its overrides.
+
+  Args:
+    text: The field's path in the config, and its values.
+
+  Returns:
+    (field, value) for every value.
+
+  Raises:
+    ValueError: If there is no field, no value, or the brackets do not match.
+  """
+  field, equals, values = text.partition("=")
+  field = field.strip().removeprefix("config.")
+  if not re.fullmatch(r"\w+(\.\w+)*", field) or not equals:
+    raise ValueError(f"{text!r}: expected FIELD=VALUE1,VALUE2,...")
+  parsed = _split(values)
+  if parsed is None or not all(parsed):
+    raise ValueError(f"{text!r}: a value is empty or a bracket is not closed")
+  return [(field, value) for value in parsed]
+
+
+def _split(text: str) -> list[str] | None:
+  """Splits at commas outside brackets and quotes; None if they don't match."""
+  parts, closing, quote = [""], [], ""
+  pairs = {"(": ")", "[": "]", "{": "}"}
+  for character in text:
+    if quote:
+      quote = "" if character == quote else quote
+    elif character in "'\"":
+      quote = character
+    elif character in pairs:
+      closing.append(pairs[character])
+    elif character in pairs.values():
+      if not closing or closing.pop() != character:
+        return None
+    elif character == "," and not closing:
+      parts.append("")
+      continue
+    parts[-1] += character
+  return None if quote or closing else [part.strip() for part in parts]
+
+
+def combine(grid: Sequence[str], zipped: Sequence[str]) -> list[dict[str, str]]:
+  """Lists the overrides of every run, the last grid axis moving fastest.
+
+  Args:
+    grid: Axes FIELD=V1,V2 to multiply.
+    zipped: Axes of one length that advance together.
+
+  Returns:
+    The overrides, field to value, of each run; one empty dict if no axis.
+
+  Raises:
+    ValueError: If zipped axes differ in length or a field comes twice.
+  """
+  axes = [[[pair] for pair in parse_axis(text)] for text in grid]
+  columns = [parse_axis(text) for text in zipped]
+  if len({len(column) for column in columns}) > 1:
+    lengths = ", ".join(f"{c[0][0]}: {len(c)}" for c in columns)
+    raise ValueError(f"--zip fields need equally many values; got {lengths}")
+  if columns:
+    axes.append([list(row) for row in zip(*columns, strict=True)])
+  fields = [field for axis in axes for field, _ in axis[0]]
+  twice = {field for field in fields if fields.count(field) > 1}
+  if twice:
+    raise ValueError(f"fields given twice: {', '.join(sorted(twice))}")
+  return [
+    dict(itertools.chain.from_iterable(choice))
+    for choice in itertools.product(*axes)
+  ]
+
+
+def folder_name(overrides: dict[str, str]) -> str:
+  """Returns a folder name that says what is different in a run."""
+  if not overrides:
+    return "run"
+  words = [f"{field}={value}" for field, value in overrides.items()]
+  name = re.sub(r"[^\w.=,+-]+", "_", ",".join(words))
+  if len(name) <= MAX_NAME:
+    return name
+  # File systems allow 255 bytes; the end of a long name is hashed.
+  digest = hashlib.blake2b(name.encode(), digest_size=6).hexdigest()
+  return f"{name[:MAX_NAME]}-{digest}"
+
+
+def plan(
+  config: str,
+  root: Path,
+  overrides: Iterable[dict[str, str]],
+  binary: str = "main",
+  rest: Sequence[str] = (),
+) -> list[Run]:
+  """Makes the command of every run.
+
+  Args:
+    config: Path of the config file, `:variant` included.
+    root: Folder of the study.
+    overrides: Field to value, of each run.
+    binary: Module of the package to run.
+    rest: Flags passed to every run.
+
+  Returns:
+    The runs.
+
+  Raises:
+    ValueError: If two runs would share a folder.
+  """
+  runs = []
+  for fields in overrides:
+    workdir = root / folder_name(fields)
+    command = [
+      *(sys.executable, "-m", f"forecasting.{binary}"),
+      f"--config={config}",
+      f"--workdir={workdir}",
+      *(f"--config.{field}={value}" for field, value in fields.items()),
+      *rest,
+    ]
+    runs.append(Run(workdir, command))
+  folders = [run.workdir for run in runs]
+  if len(set(folders)) < len(folders):
+    raise ValueError("two runs are the same, or differ in punctuation only")
+  return runs
+
+
+def is_done(run: Run) -> bool:
+  """Whether a run has finished, with this very command.
+
+  Raises:
+    ValueError: If its folder holds a finished run of another command.
+  """
+  marker = run.workdir / DONE
+  if not marker.exists():
+    return False
+  command = json.loads(marker.read_text())["command"]
+  if command[1:] != run.command[1:]:
+    raise ValueError(
+      f"{run.workdir} holds a finished run of another command:\n"
+      f"  {shlex.join(command)}\nChoose another --root."
+    )
+  return True
+
+
+class Runner:
+  """Executes runs and passes a SIGTERM on to the one that is running."""
+
+  def __init__(self):
+    self._child: subprocess.Popen | None = None
+    self._stopping = False
+
+  def stop(self, *_) -> None:
+    """Tells the running child to save and exit, and starts no other."""
+    self._stopping = True
+    if self._child:
+      self._child.terminate()
+
+  def execute(self, run: Run) -> int:
+    """Runs until an end other than pre-emption; returns the exit code."""
+    while not self._stopping:
+      self._child = subprocess.Popen(run.command)
+      if self._stopping:  # The signal came while the child was starting.
+        self._child.terminate()
+      code = self._child.wait()
+      self._child = None
+      if code == 0:
+        _mark_done(run)
+      if code != PREEMPTED or self._stopping:
+        return code
+    return PREEMPTED
+
+
+def _mark_done(run: Run) -> None:
+  run.workdir.mkdir(parents=True, exist_ok=True)
+  temporary = run.workdir / f"{DONE}.tmp"
+  temporary.write_text(json.dumps({"command": run.command}, indent=2) + "\n")
+  temporary.replace(run.workdir / DONE)
+
+
+def execute_all(runs: Sequence[Run], keep_going: bool = False) -> int:
+  """Executes what is not done yet, one run after another.
+
+  Args:
+    runs: The study.
+    keep_going: Go on with the next run after one that failed.
+
+  Returns:
+    0 if all are done, else the exit code of the last failure.
+  """
+  runner = Runner()
+  previous = signal.signal(signal.SIGTERM, runner.stop)
+  failure = 0
+  try:
+    for number, run in enumerate(runs, 1):
+      head = f"[{number}/{len(runs)}]"
+      if is_done(run):
+        print(f"{head} done: {run.workdir}", flush=True)
+        continue
+      print(f"{head} {shlex.join(run.command)}", flush=True)
+      code = runner.execute(run)
+      if code:
+        failure = code
+        what = "stopped" if code == PREEMPTED else f"failed with code {code}"
+        print(f"{head} {what}: {run.workdir}", flush=True)
+        if not keep_going or code == PREEMPTED:
+          break
+  finally:
+    signal.signal(signal.SIGTERM, previous)
+  return failure
+
+
+def main(argv: Sequence[str]) -> int:
+  """Parses the arguments, then prints or executes the study."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--config", required=True, help="config file")
+  parser.add_argument("--root", type=Path, help="default runs/<config>_study")
+  parser.add_argument("--binary", default="main", help="module to run")
+  parser.add_argument("--grid", action="append", default=[], metavar="F=V,V")
+  parser.add_argument("--zip", action="append", default=[], metavar="F=V,V")
+  parser.add_argument("--dry_run", action="store_true", help="only print")
+  parser.add_argument("--keep_going", action="store_true")
+  cut = argv.index("--") if "--" in argv else len(argv)
+  arguments = parser.parse_args(argv[:cut])
+  stem = Path(arguments.config.partition(":")[0]).stem
+  root = arguments.root or Path("runs") / f"{stem}_study"
+  try:
+    runs = plan(
+      arguments.config,
+      root,
+      combine(arguments.grid, arguments.zip),
+      arguments.binary,
+      argv[cut + 1 :],
+    )
+    if arguments.dry_run:
+      for run in runs:
+        print(("# done: " if is_done(run) else "") + shlex.join(run.command))
+      return 0
+    return execute_all(runs, arguments.keep_going)
+  except ValueError as error:
+    parser.error(str(error))
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv[1:]))
