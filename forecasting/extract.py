@@ -37,6 +37,7 @@ from forecasting.latents import store as store_lib
 from forecasting.latents.encoding import PREPROCESSING, Encoder, encode_clips
 from forecasting.latents.manifest import Manifest
 from forecasting.latents.store import LatentStore
+from forecasting.training.steps import enable_compilation_cache
 
 Encode = Callable[[np.ndarray], tuple[jax.Array, jax.Array]]
 
@@ -326,6 +327,7 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(
       f"--split={','.join(sorted(unknown))}: choose from {', '.join(SPLITS)}"
     )
+  enable_compilation_cache(Path(_WORKDIR.value) / "compiled")
   backbone = load_backbone(**config.backbone)
   for split in splits:
     latents = extract(config, split, Path(_WORKDIR.value), backbone)

@@ -4,7 +4,7 @@ Source: forecaster.md section 3, paper 3.2. One function serves extraction and
 the leak check, so what is checked is what is stored.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from forecasting.shapes import Array, Params
 PREPROCESSING = "uint8 / 255, antialiased bilinear resize to the resolution"
 
 
+@runtime_checkable
 class Encoder(Protocol):
   """What is used of a backbone; see `backbones.encode.Backbone`."""
 

@@ -84,11 +84,14 @@ def write_shard(
   return shard
 
 
-def finished_shard(file: Path, identity: str, checksum: bool) -> Shard | None:
+def finished_shard(
+  file: Path, num_clips: int, identity: str, checksum: bool
+) -> Shard | None:
   """Returns a shard that is whole and of this manifest, else None.
 
   Args:
     file: of the shard.
+    num_clips: that it should hold.
     identity: of the manifest.
     checksum: whether to read the file; otherwise only its size is compared.
   """
@@ -97,6 +100,8 @@ def finished_shard(file: Path, identity: str, checksum: bool) -> Shard | None:
     if about.pop("identity") != identity:
       return None
     shard = Shard(**about)
+    if shard.num_clips != num_clips:
+      return None
     check_shard(file, shard, checksum)
   except (OSError, ValueError, KeyError, TypeError, StoreError):
     return None

@@ -51,7 +51,7 @@ from array_record.python import array_record_module
 from forecasting.latents import manifest as manifest_lib
 from forecasting.latents import records
 from forecasting.latents import shards as shard_lib
-from forecasting.latents.manifest import Manifest
+from forecasting.latents.manifest import Manifest, Shard
 from forecasting.latents.shards import StoreError, shard_name
 
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
@@ -186,10 +186,7 @@ def write_store(
   missing = [
     i
     for i in range(rank, num_shards(manifest), hosts)
-    if shard_lib.finished_shard(
-      path / shard_name(i), manifest.identity, checksum=True
-    )
-    is None
+    if _finished(path, manifest, i, checksum=True) is None
   ]
   if missing:
     with shard_lib.reporting(path):
@@ -313,13 +310,20 @@ def shard_rows(manifest: Manifest, index: int) -> range:
   return range(start, min(start + manifest.clips_per_shard, manifest.num_clips))
 
 
+def _finished(
+  path: Path, manifest: Manifest, index: int, checksum: bool
+) -> Shard | None:
+  num_clips = len(shard_rows(manifest, index))
+  return shard_lib.finished_shard(
+    path / shard_name(index), num_clips, manifest.identity, checksum
+  )
+
+
 def _finish(path: Path, manifest: Manifest) -> None:
   """Writes the manifest once every shard is there, and clears leftovers."""
   shards = []
   for i in range(num_shards(manifest)):
-    shard = shard_lib.finished_shard(
-      path / shard_name(i), manifest.identity, checksum=False
-    )
+    shard = _finished(path, manifest, i, checksum=False)
     if shard is None:
       raise StoreError(
         f"{path / shard_name(i)} is missing although all hosts have finished. "
