@@ -10,6 +10,7 @@ the full shards of a smaller one.
 import fcntl
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -147,31 +148,41 @@ def _generate(
   return iter(dataset)
 
 
-def _write_shard(shard: Shard, records: Iterator[bytes], bar: tqdm):
+def _write_shard(shard: Shard, records: Iterator[bytes], bar: tqdm) -> None:
   """Writes one shard under `.tmp` and gives it its name when complete."""
   partial = shard.path.with_name(shard.path.name + ".tmp")
-  try:
+  with _naming(shard.path):
     writer = ArrayRecordWriter(str(partial), "group_size:1")
-    try:
-      for _ in range(len(shard)):
-        writer.write(next(records))
-        bar.update()
-    finally:
+  try:
+    for _ in range(len(shard)):
+      record = next(records)  # its own errors pass unchanged
+      with _naming(shard.path):
+        writer.write(record)
+      bar.update()
+    with _naming(shard.path):
       writer.close()
-    # A full disk does not always raise above; a short file shows here.
-    _open(partial, len(shard)).close()
-    with partial.open("rb") as file:
-      os.fsync(file.fileno())
-    partial.replace(shard.path)
-  except (OSError, RuntimeError, CorruptShardError) as error:
-    partial.unlink(missing_ok=True)
-    raise OSError(
-      f"cannot write {shard.path}: {error}; free disk space or choose another "
-      "place with config.data.root, then run again: complete shards are kept"
-    ) from error
+      # A full disk does not always raise above; a short file shows here.
+      _open(partial, len(shard)).close()
+      with partial.open("rb") as file:
+        os.fsync(file.fileno())
+      partial.replace(shard.path)
   except BaseException:
+    with suppress(RuntimeError):
+      writer.close()
     partial.unlink(missing_ok=True)
     raise
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+  """Turns whatever writing raises into one error that names the file."""
+  try:
+    yield
+  except (OSError, RuntimeError, CorruptShardError) as error:
+    raise OSError(
+      f"cannot write {path}: {error}; free disk space or choose another "
+      "place with config.data.root, then run again: complete shards are kept"
+    ) from error
 
 
 class CorruptShardError(ValueError):

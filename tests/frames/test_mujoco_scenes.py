@@ -6,7 +6,7 @@ import pytest
 
 from forecasting.frames import clip as clips
 from forecasting.frames import mujoco_scenes
-from forecasting.frames.scenes import camera, labels, physics
+from forecasting.frames.scenes import camera, labels, physics, shading
 
 SIZE = 64
 CONFIG = mujoco_scenes.SceneConfig(size=SIZE)
@@ -132,6 +132,73 @@ def test_points_in_view_are_hidden_only_behind_something(scenes):
       explained += np.sum(nearest < depths[frame, view])
   assert hidden > 100
   assert explained > 0.98 * hidden
+
+
+def chroma(scene, frame, xy):
+  column, row = (xy * SIZE).astype(int).T
+  color = scene.clip["video"][frame, row, column].astype(np.float64)
+  return color / color.sum(axis=1, keepdims=True)
+
+
+def test_textures_stick_to_what_moves(scenes):
+  """The hue under a tracked point stays, whatever its lighting does."""
+  tracked, elsewhere = [], []
+  for scene in scenes:
+    clip = scene.clip
+    on_bodies = scene.points.geoms >= physics.NUM_PLANES
+    for frame in range(4, 16, 4):
+      kept = on_bodies & clip["visible"][frame]
+      if not kept.any():
+        continue
+      before = chroma(scene, 0, clip["tracks"][0, kept])
+      after = chroma(scene, frame, clip["tracks"][frame, kept])
+      still = chroma(scene, frame, clip["tracks"][0, kept])
+      tracked.append(np.abs(after - before).mean(axis=1))
+      elsewhere.append(np.abs(still - before).mean(axis=1))
+  tracked, elsewhere = np.concatenate(tracked), np.concatenate(elsewhere)
+  assert np.median(tracked) < 0.015
+  assert np.median(tracked) < 0.3 * np.median(elsewhere)
+
+
+def test_bodies_cast_shadows_on_the_floor():
+  """A ball under the lamp: the floor is dark where a line to it is cut."""
+  model = mujoco.MjModel.from_xml_string(
+    "<mujoco><worldbody>"
+    "<geom type='plane' size='0 0 .1' group='1'/>"
+    "<body pos='0 0 1'><geom type='sphere' size='.3'/></body>"
+    "</worldbody></mujoco>"
+  )
+  data = mujoco.MjData(model)
+  mujoco.mj_kinematics(model, data)
+  textures = shading.Textures(
+    waves=np.zeros((2, 3, 3), np.float32),
+    phases=np.zeros((2, 3), np.float32),
+    weights=np.zeros((2, 4), np.float32),
+    middle=np.full((2, 3), 0.5, np.float32),
+    contrast=np.zeros((2, 3), np.float32),
+  )
+  # The cone that touches the ball reaches the floor at this radius.
+  radius = 2 * 0.3 / np.sqrt(1 - 0.3**2)
+  x = np.array([0.0, 0.5 * radius, 0.98 * radius, 1.02 * radius, 2 * radius])
+  zero = np.zeros_like(x)
+  hits = shading.Hits(
+    geoms=np.zeros(len(x), np.int32),
+    points=np.stack([x, zero, zero], axis=1),
+    normals=np.stack([zero, zero, zero + 1], axis=1),
+    depths=zero,
+  )
+  color = shading.shade(
+    model,
+    data,
+    hits,
+    textures,
+    data.geom_xpos,
+    data.geom_xmat.reshape(-1, 3, 3),
+    np.array([0.0, 0.0, 2.0]),
+  )[:, 0]
+  np.testing.assert_allclose(color[1:3], color[0])
+  assert np.all(color[3:] > 1.5 * color[0])
+  assert color[3] > color[4]  # steeper light is brighter
 
 
 def test_queries_are_visible_and_half_on_bodies(scenes):
