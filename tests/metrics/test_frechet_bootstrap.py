@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+from forecasting.metrics.bootstrap import clip_counts
+from forecasting.metrics.frechet import fd, frechet_distance
+from forecasting.metrics.frechet_bootstrap import (
+  compare_frechet,
+  frechet_interval,
+  frechet_replicates,
+)
+from forecasting.metrics.vectors import Vectors
+
+
+def _vectors(num_clips, rows_per_clip, samples, length, seed=0, scale=1.3):
+  rng = np.random.default_rng(seed)
+  example = np.repeat(2 * np.arange(num_clips), rows_per_clip)
+  truth = np.random.default_rng(99).normal(size=(len(example), length)) + 3
+  noise = rng.normal(size=(len(example), samples, length))
+  return Vectors(
+    pred=3 + scale * noise,
+    truth=truth,
+    example=example,
+    num_examples=2 * num_clips,
+    num_dropped=0,
+    num_frames=1,
+  )
+
+
+@pytest.mark.parametrize(
+  ("rows_per_clip", "samples", "length"),
+  [(1, 3, 60), (1, 1, 60), (8, 3, 4), (3, 1, 4)],
+)
+def test_replicates_equal_the_distance_of_the_repeated_rows(
+  rows_per_clip, samples, length
+):
+  vectors = _vectors(15, rows_per_clip, samples, length)
+  replicates = frechet_replicates(vectors, 6, seed=1)
+  for value, weights in zip(replicates, clip_counts(15, 6, seed=1)):
+    rows = np.repeat(
+      np.arange(vectors.num_rows), np.repeat(weights, rows_per_clip)
+    )
+    pred = vectors.pred[rows].reshape(-1, length)
+    expected = frechet_distance(pred, vectors.truth[rows])
+    assert value == pytest.approx(expected, rel=1e-7)
+
+
+def test_interval_holds_the_estimate():
+  vectors = _vectors(40, 1, 2, 80)
+  interval = frechet_interval(vectors, num_replicates=30)
+  assert interval.value == fd(vectors).value
+  assert interval.low < interval.value < interval.high
+  # Repeated clips alone push every replicate above the estimate.
+  assert frechet_replicates(vectors, 30).min() > interval.value
+
+
+def test_too_few_clips_have_no_interval():
+  interval = frechet_interval(_vectors(1, 5, 2, 3))
+  assert np.isfinite(interval.value)
+  assert np.isnan([interval.low, interval.high]).all()
+
+
+def test_better_forecaster_is_told_apart():
+  good, bad = _vectors(60, 4, 2, 5, scale=1.05), _vectors(60, 4, 2, 5, scale=2)
+  result = compare_frechet(good, bad)
+  assert result.difference.value == pytest.approx(
+    fd(good).value - fd(bad).value
+  )
+  assert result.difference.high < 0
+  assert result.probability_better == 1.0
+  assert compare_frechet(bad, good).probability_better == 0.0
+
+
+def test_different_clips_are_refused():
+  with pytest.raises(ValueError, match="different clips"):
+    compare_frechet(_vectors(5, 1, 2, 3), _vectors(6, 1, 2, 3))
