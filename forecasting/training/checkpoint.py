@@ -23,17 +23,6 @@ UNREADABLE = "checkpoints_unreadable"
 COMPLETE = "train_complete"
 
 
-def _manager(workdir: Path, **options: Any) -> ocp.CheckpointManager:
-  return ocp.CheckpointManager(
-    (workdir / FOLDER).absolute(),
-    options=ocp.CheckpointManagerOptions(**options),
-    item_handlers={
-      "state": ocp.PyTreeCheckpointHandler(),
-      "data": grain.checkpoint.CheckpointHandler(),
-    },
-  )
-
-
 def _leaves(tree: Any) -> dict[str, Any]:
   """Returns dotted path to leaf, alike for structs and for their metadata."""
   return {
@@ -73,8 +62,15 @@ class Checkpoints:
     """
     self._path = workdir / FOLDER
     self._workdir = workdir
-    self._manager = _manager(
-      workdir, max_to_keep=keep, cleanup_tmp_directories=True
+    self._manager = ocp.CheckpointManager(
+      self._path.absolute(),
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=keep, cleanup_tmp_directories=True
+      ),
+      item_handlers={
+        "state": ocp.PyTreeCheckpointHandler(),
+        "data": grain.checkpoint.CheckpointHandler(),
+      },
     )
 
   def save(
@@ -205,7 +201,8 @@ def restore_ema(
     KeyError: a trainee is not in the checkpoint.
     OSError: there are checkpoints, but none can be read.
   """
-  path = workdir / FOLDER
+  path = (workdir / FOLDER).absolute()
+  names = None if names is None else list(names)
   steps = ocp.utils.checkpoint_steps(path) if path.is_dir() else []
   if not steps:
     raise FileNotFoundError(
@@ -213,38 +210,37 @@ def restore_ema(
       f"--workdir={workdir}, or point --workdir at a run that did"
     )
   unreadable = []
-  with _manager(workdir, read_only=True) as manager:
-    for step in sorted(steps, reverse=True):
-      try:
-        stored = manager.item_metadata(step)["state"].tree
-        chosen = sorted(stored) if names is None else list(names)
-        missing = sorted(set(chosen) - set(stored))
-        if not missing:
-          return _read_ema(manager, step, stored, chosen)
-      except Exception as error:
-        logging.warning(
-          "checkpoint %s cannot be read (%s)", path / str(step), error
-        )
-        unreadable.append((step, error))
-        continue
-      raise KeyError(
-        f"checkpoint {path / str(step)} holds {sorted(stored)}, not {missing}: "
-        "train them, or remove them from the config"
-      )
+  handler = ocp.PyTreeCheckpointHandler()
+  for step in sorted(steps, reverse=True):
+    item = path / str(step) / "state"
+    try:
+      stored = handler.metadata(item).tree
+      missing = sorted(set(names or []) - set(stored))
+      if not missing:
+        return _read_ema(handler, item, stored, names or sorted(stored))
+    except Exception as error:
+      logging.warning("%s cannot be read (%s)", item, _first_line(error))
+      unreadable.append((step, error))
+      continue
+    raise KeyError(
+      f"checkpoint {item} holds {sorted(stored)}, not {missing}: train "
+      "them, or remove them from the config"
+    )
   raise _none_readable(path, unreadable)
 
 
-def _read_ema(manager, step, stored, names):
+def _read_ema(handler, item, stored, names):
   wanted = {name: {"ema": stored[name]["ema"]} for name in names}
-  args = ocp.args.PyTreeRestore(
-    wanted,
-    restore_args=jax.tree.map(
-      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
-    ),
-    partial_restore=True,
+  restore_args = jax.tree.map(
+    lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
   )
-  restored = manager.restore(step, args=ocp.args.Composite(state=args))
-  return {name: restored["state"][name]["ema"] for name in names}
+  restored = handler.restore(
+    item,
+    args=ocp.args.PyTreeRestore(
+      wanted, restore_args=restore_args, partial_restore=True
+    ),
+  )
+  return {name: restored[name]["ema"] for name in names}
 
 
 def _first_line(error: Exception) -> str:
@@ -262,9 +258,16 @@ def _none_readable(path, unreadable):
 
 def mark_complete(workdir: Path, step: int) -> None:
   """Says that training ended at a step, after its checkpoint is on disk."""
-  partial = workdir / f"{COMPLETE}.tmp"
-  partial.write_text(f"{step}\n")
-  os.replace(partial, workdir / COMPLETE)
+  if jax.process_index() == 0:
+    partial = workdir / f"{COMPLETE}.tmp"
+    partial.write_text(f"{step}\n")
+    os.replace(partial, workdir / COMPLETE)
+
+
+def unmark_complete(workdir: Path) -> None:
+  """Says that training goes on."""
+  if jax.process_index() == 0:
+    (workdir / COMPLETE).unlink(missing_ok=True)
 
 
 def is_complete(workdir: Path) -> bool:

@@ -5,12 +5,13 @@ the report reads, so a resumed run continues it without gaps or repetition.
 """
 
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 METRICS = "metrics.jsonl"
 
@@ -39,8 +40,15 @@ class MetricsLog:
   def write(
     self, step: int, trainee: str, scalars: Mapping[str, float]
   ) -> None:
-    """Writes one row, on disk at once so that a kill cannot lose it."""
-    row = {"step": step, "trainee": trainee, **scalars}
+    """Writes one row, at once so that a kill cannot lose it.
+
+    Args:
+      step: updates done.
+      trainee: whose scalars these are.
+      scalars: name to value; NaN and infinity, which JSON lacks, become null.
+    """
+    row = {"step": step, "trainee": trainee}
+    row |= {k: v if math.isfinite(v) else None for k, v in scalars.items()}
     self._file.write(json.dumps(row) + "\n")
     self._file.flush()
     if self._create:
@@ -97,19 +105,18 @@ def _tensorboard(workdir: Path):
 class Progress:
   """A line with the step, the rate and the time left.
 
-  Rewritten in place on a terminal; elsewhere a plain line every few seconds.
+  Rewritten in place on a terminal; elsewhere a plain line every few
+  seconds. Goes to standard error.
   """
 
-  def __init__(self, start: int, total: int, stream: TextIO | None = None):
+  def __init__(self, total: int):
     """Starts the clock.
 
     Args:
-      start: steps done before.
       total: steps when finished.
-      stream: standard error if None.
     """
-    self._start, self._total = start, total
-    self._stream = stream or sys.stderr
+    self._total = total
+    self._stream = sys.stderr
     self._in_place = self._stream.isatty()
     self._every = 0.2 if self._in_place else 5.0  # seconds
     self._begin: tuple[int, float] | None = None

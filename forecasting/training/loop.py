@@ -1,81 +1,25 @@
 """The training loop: several trainees side by side on the same batches."""
 
 import contextlib
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import grain
 import jax
 from jax.sharding import Mesh
 
-from forecasting.training.checkpoint import Checkpoints, mark_complete
+from forecasting.training.checkpoint import (
+  Checkpoints,
+  mark_complete,
+  unmark_complete,
+)
 from forecasting.training.log import MetricsLog, Progress
-from forecasting.training.mesh import shard_batch
+from forecasting.training.mesh import replicate, shard_batch
+from forecasting.training.monitor import Monitor
 from forecasting.training.preemption import RESUME_EXIT_CODE, Preemption
 from forecasting.training.state import TrainState
 from forecasting.training.steps import Trainee, compile_step
 from forecasting.training.workdir import check_trainees, check_workdir
-
-MUST_BE_FINITE = ("loss", "grad_norm", "param_norm")
-
-
-class Monitor:
-  """Reads the metrics of a step once the next one has been dispatched."""
-
-  def __init__(self, log: MetricsLog, progress: Progress | None, every: int):
-    """Args as attributes of the loop; `every` is in steps."""
-    self._log, self._progress, self._every = log, progress, every
-    self._pending: tuple[int, Mapping[str, Any], bool] | None = None
-    self._losses: dict[str, float] = {}
-
-  def push(self, step: int, metrics: Mapping[str, Any], last: bool) -> None:
-    """Takes the device metrics of a step, and reads those of the one before.
-
-    Args:
-      step: updates done, this one included.
-      metrics: trainee to name to device scalar.
-      last: whether to log this step whatever its number.
-    """
-    previous, self._pending = self._pending, (step, metrics, last)
-    self._read(previous)
-
-  def flush(self) -> None:
-    """Reads what is pending.
-
-    Raises:
-      FloatingPointError: it is not finite.
-    """
-    previous, self._pending = self._pending, None
-    self._read(previous)
-
-  def _read(self, pending: tuple[int, Mapping[str, Any], bool] | None) -> None:
-    if pending is None:
-      return
-    step, metrics, last = pending
-    for trainee, scalars in jax.device_get(metrics).items():
-      scalars = {k: float(v) for k, v in scalars.items()}
-      refuse_non_finite(step, trainee, scalars)
-      self._losses[trainee] = scalars["loss"]
-      if step == 1 or step % self._every == 0 or last:
-        self._log.write(step, trainee, scalars)
-    if self._progress:
-      self._progress.update(step, self._losses)
-
-
-def refuse_non_finite(
-  step: int, trainee: str, scalars: Mapping[str, float]
-) -> None:
-  """Raises FloatingPointError if the loss or a norm is NaN or infinite."""
-  if all(math.isfinite(scalars[k]) for k in MUST_BE_FINITE):
-    return
-  bad = [f"{k}={v}" for k, v in scalars.items() if not math.isfinite(v)]
-  raise FloatingPointError(
-    f"training of {trainee!r} stopped at step {step}: {', '.join(bad)}. No "
-    "checkpoint was written after it; lower the learning rate or check the "
-    "data, then run again to resume from the newest checkpoint."
-  )
 
 
 def fit(
@@ -117,25 +61,29 @@ def fit(
   check_trainees(trainees)
   abstract = {t.name: t.abstract_state(mesh) for t in trainees}
   check_workdir(workdir, abstract, keep)
-  keys = {t.name: t.key(seed) for t in trainees}
+  keys = {t.name: replicate(t.key(seed), mesh) for t in trainees}
   step_fns = {t.name: compile_step(t, mesh) for t in trainees}
-  total = max(t.steps for t in trainees)
-  ends = {t.steps for t in trainees}
+  ends = {t.name: t.steps for t in trainees}
+  total = max(ends.values())
 
   with contextlib.ExitStack() as stack:
     checkpoints = Checkpoints(workdir, keep)
     stack.callback(checkpoints.close)
     start, states = checkpoints.restore(abstract, batches) or (
       0,
-      {t.name: t.create_state(mesh, seed) for t in trainees},
+      {t.name: t.create_state(mesh, keys[t.name]) for t in trainees},
     )
-    log = MetricsLog(workdir, start, tensorboard)
-    stack.callback(log.close)
-    line = Progress(start, total) if progress else None
-    if line:
+    if start < total:
+      unmark_complete(workdir)
+    log = line = None
+    if jax.process_index() == 0:
+      log = MetricsLog(workdir, start, tensorboard)
+      stack.callback(log.close)
+    if progress and log:
+      line = Progress(total)
       stack.callback(line.close)
     preemption = stack.enter_context(Preemption())
-    monitor = Monitor(log, line, log_every)
+    monitor = Monitor(log, line, log_every, ends)
 
     # Save, fetch, step, in this order: parameters, step number and data
     # position of a checkpoint agree.
@@ -157,7 +105,7 @@ def fit(
             states[t.name], metrics[t.name] = step_fns[t.name](
               states[t.name], batch, keys[t.name]
             )
-      monitor.push(step + 1, metrics, last=step + 1 in ends)
+      monitor.push(step + 1, metrics)
 
     monitor.flush()
     checkpoints.save(total, states, batches)

@@ -61,6 +61,11 @@ def state_shardings(abstract: Any, mesh: Mesh) -> Any:
   )
 
 
+def replicate(tree: Any, mesh: Mesh) -> Any:
+  """Puts a full copy of each array on each device."""
+  return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
 def shard_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
   """Moves this process's part of a batch to its devices.
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from typing import Any, Self
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -25,7 +25,7 @@ class Preemption:
       and threading.current_thread() is threading.main_thread()
     )
 
-  def __enter__(self) -> Self:
+  def __enter__(self) -> "Preemption":
     """Starts listening."""
     if self._listens:
       self._previous = signal.signal(

@@ -57,9 +57,9 @@ class Trainee:
     """Returns shapes, dtypes and shardings of its state."""
     return abstract_state(self.init, self.make_optimizer(), mesh)
 
-  def create_state(self, mesh: Mesh, seed: int) -> TrainState:
-    """Returns its initial state on the mesh."""
-    key = jax.random.fold_in(self.key(seed), INIT)
+  def create_state(self, mesh: Mesh, key: PRNGKey) -> TrainState:
+    """Returns its initial state on the mesh, drawn with its own key."""
+    key = jax.random.fold_in(key, INIT)
     return create_state(self.init, self.make_optimizer(), mesh, key)
 
 

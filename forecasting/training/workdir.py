@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from forecasting.training.checkpoint import COMPLETE, FOLDER
+from forecasting.training.checkpoint import FOLDER
 from forecasting.training.state import TrainState
 from forecasting.training.steps import Trainee
 
@@ -55,7 +55,6 @@ def check_workdir(
       f"cannot write into --workdir={workdir}: {error}. Choose a folder that "
       "is writable and has free space."
     ) from error
-  (workdir / COMPLETE).unlink(missing_ok=True)
   size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract))
   folder = workdir / FOLDER
   present = len(list(folder.iterdir())) if folder.is_dir() else 0

@@ -1,0 +1,96 @@
+"""One step: its numbers, its keys, its metrics."""
+
+import subprocess
+import sys
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy_run
+
+from forecasting.training import steps
+from forecasting.training.mesh import make_mesh, shard_batch
+
+# Update these only for a change that is meant to alter training: initial
+# parameters, keys, optimizer or schedule.
+GOLDEN = {
+  "loss": (0.973621, 1.008733, 1.019370),
+  "grad_norm": (0.700172, 0.729323, 0.735286),
+  "param_norm": (1.161631, 1.187911, 1.221003),
+}
+
+
+@pytest.fixture(scope="module")
+def trajectory():
+  """Returns the metrics of the first three steps."""
+  mesh, trainee = make_mesh(), toy_run.trainee()
+  state = trainee.create_state(mesh, trainee.key(seed=5))
+  step_fn = steps.compile_step(trainee, mesh)
+  rows, data = [], toy_run.batches()
+  for _ in range(3):
+    batch = shard_batch(next(data), mesh)
+    state, metrics = step_fn(state, batch, trainee.key(seed=5))
+    rows.append({k: float(v) for k, v in metrics.items()})
+  return rows
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_steps(trajectory, name):
+  found = [row[name] for row in trajectory]
+  np.testing.assert_allclose(
+    found,
+    GOLDEN[name],
+    rtol=1e-4,
+    err_msg="training changed: update GOLDEN only if that was the purpose",
+  )
+
+
+def test_metrics_hold_the_scalars_of_the_loss(trajectory):
+  assert set(trajectory[0]) == {"mse", *GOLDEN, "learning_rate"}
+  assert trajectory[0]["mse"] == trajectory[0]["loss"]
+
+
+def test_step_draws_with_the_documented_key():
+  seen = {}
+
+  def loss(params, batch, key):
+    value = jax.random.uniform(key)
+    return value + 0.0 * params["w"], {"draw": value}
+
+  trainee = toy_run.trainee(
+    "probe", init=lambda key: {"w": jnp.zeros(())}, loss=loss
+  )
+  mesh = make_mesh()
+  state = trainee.create_state(mesh, trainee.key(seed=7))
+  step_fn = steps.compile_step(trainee, mesh)
+  for k in range(3):
+    state, metrics = step_fn(state, {}, trainee.key(seed=7))
+    own = jax.random.fold_in(jax.random.key(7), zlib.crc32(b"probe"))
+    expected = jax.random.uniform(jax.random.fold_in(own, k))
+    assert float(metrics["draw"]) == float(expected)
+    seen[k] = float(expected)
+  assert len(set(seen.values())) == 3
+
+
+def test_state_is_donated():
+  trainee, mesh = toy_run.trainee(), make_mesh()
+  state = trainee.create_state(mesh, trainee.key(0))
+  batch = shard_batch(next(toy_run.batches()), mesh)
+  steps.compile_step(trainee, mesh)(state, batch, trainee.key(0))
+  assert state.params["dense"]["kernel"].is_deleted()
+  assert state.ema["dense"]["kernel"].is_deleted()
+
+
+def test_compilation_cache_is_filled(tmp_path):
+  program = """
+import sys, jax, jax.numpy as jnp
+from pathlib import Path
+from forecasting.training.steps import enable_compilation_cache
+enable_compilation_cache(Path(sys.argv[1]))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.jit(lambda x: x * 3.25 + 1.5)(jnp.ones(7)).block_until_ready()
+"""
+  subprocess.run([sys.executable, "-c", program, tmp_path], check=True)
+  assert list(tmp_path.glob("*"))
