@@ -1,0 +1,243 @@
+"""Line and bar figures as SVG images. Matplotlib is imported when drawing."""
+
+import base64
+import dataclasses
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from forecasting.report import columns as cols
+from forecasting.report import tables
+from forecasting.report.results import Row
+
+# Okabe and Ito's palette: told apart by color-blind readers.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = "osD^vP"
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
+_STYLE = {
+  "font.family": "sans-serif",
+  "font.size": 9,
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "axes.grid": True,
+  "grid.color": "#d8dee4",
+  "grid.linewidth": 0.6,
+  "axes.titlesize": 10,
+  "svg.hashsalt": "report",
+}
+_PIXELS_PER_INCH = 96
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """An image with its words.
+
+  Attributes:
+    source: data address of the image.
+    width: in CSS pixels.
+    alt: what it shows, for who cannot see it.
+    caption: below it.
+  """
+
+  source: str
+  width: int
+  alt: str
+  caption: str
+
+
+def calibration(rows: Sequence[Row]) -> list[Figure]:
+  """Draws spread-skill by frame and rank histograms, where rows have them."""
+  drawn = (
+    _spread_skill(rows, known=False),
+    _spread_skill(rows, known=True),
+    _ranks(rows),
+  )
+  return [figure for figure in drawn if figure is not None]
+
+
+def curves(metrics: Sequence[Mapping[str, Any]], run: str) -> Figure | None:
+  """Draws the loss of every trainee against steps.
+
+  Args:
+    metrics: rows of `metrics.jsonl`.
+    run: its name.
+
+  Returns:
+    None if there is no loss to draw.
+  """
+  series: dict[str, list[tuple[int, float]]] = {}
+  for row in metrics:
+    loss = row.get("loss")
+    if isinstance(loss, int | float) and math.isfinite(loss):
+      series.setdefault(row["trainee"], []).append((row["step"], loss))
+  if not series:
+    return None
+  with _canvas(len(series), 3.1, 2.2) as (fig, axes):
+    for ax, (name, points) in zip(axes, series.items()):
+      steps, losses = zip(*points)
+      ax.plot(steps, losses, color=PALETTE[0], linewidth=0.8, alpha=0.45)
+      ax.plot(steps, _smooth(losses), color=PALETTE[0], linewidth=1.6)
+      if min(losses) > 0 and max(losses) > 3 * min(losses):
+        ax.set_yscale("log")
+      ax.set_title(f"{name}: {losses[-1]:.3g} at step {steps[-1]}")
+      ax.set_xlabel("step")
+      ax.set_ylabel("loss")
+    ends = "; ".join(
+      f"{name} {points[0][1]:.3g} to {points[-1][1]:.3g}"
+      for name, points in series.items()
+    )
+    return _figure(
+      fig,
+      f"Training loss from first to last logged step: {ends}.",
+      f"Training loss of {run}: every logged step (thin) and its running mean "
+      "(thick); logarithmic where the loss fell by more than a factor of 3.",
+    )
+
+
+def _spread_skill(rows: Sequence[Row], known: bool) -> Figure | None:
+  """Spread-skill by frame, against one future per clip or against several."""
+  by_task: dict[str, list[tuple[str, list[float]]]] = {}
+  names: list[str] = []
+  for task in cols.order_tasks(rows):
+    chosen = cols.order_rows(row for row in rows if row["task"] == task)
+    for label, row in zip(tables.row_labels(chosen), chosen):
+      source = row.get("futures") or {} if known else row
+      values = source.get("spread_skill_per_lead")
+      if values:
+        by_task.setdefault(task, []).append((label, values))
+        names += [label] if label not in names else []
+  if not by_task:
+    return None
+  first = int(str(rows[0].get("frames", "4..")).split("..")[0])
+  with _canvas(len(by_task), 3.1, 2.4, columns=4) as (fig, axes):
+    for ax, (task, lines) in zip(axes, by_task.items()):
+      for name, values in lines:
+        number = names.index(name)
+        ax.plot(
+          range(first, first + len(values)),
+          [math.nan if value is None else value for value in values],
+          color=PALETTE[number % len(PALETTE)],
+          linestyle=_DASHES[number % len(_DASHES)],
+          marker=_MARKERS[number % len(_MARKERS)],
+          markersize=3.5,
+          label=name,
+        )
+      ax.axhline(1, color="black", linewidth=1)
+      ax.annotate(
+        "calibrated",
+        (first, 1),
+        (0, 3),
+        textcoords="offset points",
+        fontsize=7.5,
+      )
+      ax.set_ylim(bottom=0)
+      ax.set_title(task)
+      ax.set_xlabel("frame")
+      ax.set_ylabel("spread / skill")
+      ax.legend(fontsize=7.5, frameon=False)
+    against = "several known futures" if known else "the observed future"
+    return _figure(
+      fig,
+      f"Spread-skill ratio against {against}: "
+      + "; ".join(
+        f"{task} {name} {_ends(values)}"
+        for task, lines in by_task.items()
+        for name, values in lines
+      ),
+      f"Spread-skill ratio of every forecast frame, against {against}.",
+    )
+
+
+def _ranks(rows: Sequence[Row]) -> Figure | None:
+  """Rank histograms: one row of panels per forecaster, a column per task."""
+  tasks = cols.order_tasks(row for row in rows if row.get("rank_histogram"))
+  bars: dict[str, dict[str, list[float]]] = {}
+  for task in tasks:
+    chosen = cols.order_rows(row for row in rows if row["task"] == task)
+    for label, row in zip(tables.row_labels(chosen), chosen):
+      counts = [value or 0.0 for value in row.get("rank_histogram") or ()]
+      if sum(counts) > 0:
+        shares = [count / sum(counts) for count in counts]
+        bars.setdefault(label, {})[task] = shares
+  if not bars:
+    return None
+  panels = [(name, task) for name in bars for task in tasks]
+  with _canvas(len(panels), 2.7, 1.7, columns=len(tasks)) as (fig, axes):
+    for ax, (name, task) in zip(axes, panels):
+      shares = bars[name].get(task)
+      if shares is None:
+        ax.axis("off")
+        continue
+      number = list(bars).index(name)
+      ax.bar(range(len(shares)), shares, color=PALETTE[number % len(PALETTE)])
+      ax.axhline(1 / len(shares), color="black", linestyle="--", linewidth=1)
+      ax.set_title(f"{name}: {task}", fontsize=8.5)
+      ax.set_xlabel("rank of the truth")
+      ax.set_ylabel("share")
+    outer = "; ".join(
+      f"{name} {task}: outermost ranks {(shares[0] + shares[-1]):.0%}, flat "
+      f"would be {2 / len(shares):.0%}"
+      for name, by_task in bars.items()
+      for task, shares in by_task.items()
+    )
+    return _figure(
+      fig,
+      f"Rank histograms. {outer}.",
+      "How often the observed value has each rank among the samples; dashed: "
+      "flat, as if calibrated.",
+    )
+
+
+class _canvas:
+  """A grid of axes without a window, in our style, closed at the end."""
+
+  def __init__(self, number: int, width: float, height: float, columns=4):
+    self._columns = min(number, columns)
+    self._rows = -(-number // self._columns)
+    self._number = number
+    self._size = (width * self._columns, height * self._rows)
+
+  def __enter__(self):
+    import matplotlib
+    from matplotlib.backends import backend_agg
+    from matplotlib.figure import Figure as Canvas
+
+    self._style = matplotlib.rc_context(_STYLE)
+    self._style.__enter__()
+    fig = Canvas(figsize=self._size, layout="constrained")
+    backend_agg.FigureCanvasAgg(fig)
+    axes = fig.subplots(self._rows, self._columns, squeeze=False).ravel()
+    for ax in axes[self._number :]:
+      ax.axis("off")
+    return fig, axes
+
+  def __exit__(self, *error):
+    self._style.__exit__(*error)
+
+
+def _figure(fig, alt: str, caption: str) -> Figure:
+  buffer = io.BytesIO()
+  # No date: the same rows give the same page.
+  fig.savefig(buffer, format="svg", metadata={"Date": None})
+  source = base64.b64encode(buffer.getvalue()).decode()
+  return Figure(
+    f"data:image/svg+xml;base64,{source}",
+    round(fig.get_figwidth() * _PIXELS_PER_INCH),
+    alt,
+    caption,
+  )
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+  """Running mean over a twentieth of the values."""
+  half = len(values) // 40
+  windows = (
+    values[max(0, i - half) : i + half + 1] for i in range(len(values))
+  )
+  return [sum(window) / len(window) for window in windows]
+
+
+def _ends(values: Sequence[float | None]) -> str:
+  known = [value for value in values if value is not None]
+  return f"{known[0]:.2f} to {known[-1]:.2f}" if known else "undefined"

@@ -1,0 +1,187 @@
+"""Tables -> HTML, Markdown and LaTeX; rows -> CSV.
+
+A `Table` holds text ready to show; the writers only differ in markup. CSV has
+the numbers behind it, unrounded.
+"""
+
+import csv
+import html
+import io
+from collections.abc import Sequence
+
+from forecasting.report import columns as cols
+from forecasting.report import tables
+from forecasting.report.results import Row
+from forecasting.report.tables import Cell, Heading, Table
+
+
+def to_html(table: Table) -> str:
+  """Returns a `<table>` with its footnotes."""
+  heads = "".join(_html_heading(heading) for heading in table.headings)
+  body, previous = [], ""
+  for line in table.lines:
+    rule = " first" if previous and line.kind != previous else ""
+    previous = line.kind
+    cells = "".join(_html_cell(cell) for cell in line.cells)
+    label = html.escape(line.label)
+    name, bracket, samples = label.partition(" [S=")
+    if bracket:
+      label = f"{name}<small>S = {samples.rstrip(']')} · {line.kind}</small>"
+    body.append(
+      f'<tr class="{html.escape(line.kind)}{rule}">'
+      f'<th scope="row">{label}</th>{cells}</tr>'
+    )
+  notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.footnotes)
+  notes = f'<ul class="notes">{notes}</ul>' if notes else ""
+  return (
+    f'<div class="scroll"><table><caption>{html.escape(table.title)}</caption>'
+    f'<thead><tr><th scope="col">Forecaster</th>{heads}</tr></thead>'
+    f"<tbody>{''.join(body)}</tbody></table></div>{notes}"
+  )
+
+
+def _html_heading(heading: Heading) -> str:
+  label = html.escape(heading.label)
+  arrow = (
+    f' <span class="arrow">{heading.arrow}</span>' if heading.arrow else ""
+  )
+  unit = f"<small>{html.escape(heading.unit)}</small>" if heading.unit else ""
+  return f'<th scope="col">{label}{arrow}{unit}</th>'
+
+
+def _html_cell(cell: Cell) -> str:
+  text = html.escape(cell.text)
+  if cell.is_best:
+    text = f"<b>{text}</b>"
+  if cell.flag:
+    text += f"<sup>{cell.flag}</sup>"
+  note = f"<small>{html.escape(cell.note)}</small>" if cell.note else ""
+  title = f' title="{html.escape(cell.reason)}"' if cell.reason else ""
+  return f"<td{title}>{text}{note}</td>"
+
+
+def to_markdown(table: Table) -> str:
+  """Returns a Markdown table with its footnotes."""
+  heads = [
+    " ".join(part for part in (h.label, h.arrow, _bracket(h.unit)) if part)
+    for h in table.headings
+  ]
+  lines = [
+    f"### {table.title}",
+    "",
+    "| Forecaster | " + " | ".join(heads) + " |",
+    "| :-- |" + " --: |" * len(heads),
+  ]
+  for line in table.lines:
+    cells = [_markdown_cell(cell) for cell in line.cells]
+    lines.append(f"| {line.label} | " + " | ".join(cells) + " |")
+  lines += ["", *(f"- {note}" for note in table.footnotes), ""]
+  return "\n".join(lines)
+
+
+def _markdown_cell(cell: Cell) -> str:
+  text = f"**{cell.text}**" if cell.is_best else cell.text
+  return " ".join(part for part in (text + cell.flag, cell.note) if part)
+
+
+def _bracket(text: str) -> str:
+  return f"({text})" if text else ""
+
+
+_LATEX = {
+  "&": r"\&",
+  "%": r"\%",
+  "_": r"\_",
+  "#": r"\#",
+  "↑": r"$\uparrow$",
+  "↓": r"$\downarrow$",
+  "→": r"$\to$ ",
+  "×": r"$\times$",
+  "†": r"$^\dagger$",
+  "–": "--",
+  "…": r"\dots",
+  "·": r"$\cdot$",
+  "δ": r"$\delta$",
+  "₁": r"$_1$",
+  "⁻": r"$^{-}$",
+  "²": r"$^2$",
+} | {c: rf"$^{n}$" for n, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹") if n != 2}
+
+
+def latex_text(text: str) -> str:
+  """Returns text with what LaTeX would trip over replaced."""
+  return "".join(_LATEX.get(character, character) for character in text)
+
+
+def to_latex(table: Table) -> str:
+  """Returns a booktabs `table`; intervals stand below values."""
+  heads = [
+    " ".join(part for part in (h.label, h.arrow, _bracket(h.unit)) if part)
+    for h in table.headings
+  ]
+  rows = []
+  for line in table.lines:
+    cells = [_latex_cell(cell) for cell in line.cells]
+    rows.append(" & ".join([latex_text(line.label), *cells]) + r" \\")
+  notes = "; ".join(table.footnotes)
+  return "\n".join(
+    [
+      r"\begin{table}",
+      r"\centering\tiny",
+      rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
+      r"\toprule",
+      " & ".join(["Forecaster", *map(latex_text, heads)]) + r" \\",
+      r"\midrule",
+      *rows,
+      r"\bottomrule",
+      r"\end{tabular}",
+      rf"\caption{{{latex_text(table.title)}. {latex_text(notes)}}}",
+      r"\end{table}",
+      "",
+    ]
+  )
+
+
+def _latex_cell(cell: Cell) -> str:
+  text = latex_text(cell.text)
+  text = rf"\textbf{{{text}}}" if cell.is_best else text
+  text += latex_text(cell.flag) if cell.flag == "†" else cell.flag
+  if not cell.note:
+    return text
+  return rf"\shortstack[r]{{{text}\\{latex_text(cell.note)}}}"
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+  """Returns every score of every row, unrounded, one line per row."""
+  ordered = [
+    row
+    for task in cols.order_tasks(rows)
+    for row in cols.order_rows(r for r in rows if r["task"] == task)
+  ]
+  fixed = ("name", "backbone", "seed", "task", "forecaster", "kind", "metric")
+  fixed += ("num_samples", "num_examples", "num_excluded", "num_rows")
+  fixed += ("rank_deficient", "calls_per_sample", "context_mode")
+  entries = [_flat_scores(row) for row in ordered]
+  names = dict.fromkeys(name for entry in entries for name in entry)
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow([*fixed, *names])
+  for row, entry in zip(ordered, entries):
+    writer.writerow(
+      [*(row.get(f) for f in fixed), *(entry.get(name) for name in names)]
+    )
+  return text.getvalue()
+
+
+def _flat_scores(row: Row) -> dict[str, float | None]:
+  sources = {"": row["scores"]}
+  if row.get("futures"):
+    sources["futures_"] = tables.futures_scores(row)
+  ends = {"value": "", "low": "_low", "high": "_high"}
+  return {
+    f"{prefix}{name}{end}": entry.get(part)
+    for prefix, scores in sources.items()
+    for name, entry in scores.items()
+    for part, end in ends.items()
+    if part in entry
+  }

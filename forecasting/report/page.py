@@ -1,0 +1,194 @@
+"""Work folders -> one self-contained page, and the tables as files."""
+
+import html
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from forecasting.report import (
+  columns,
+  figures,
+  header,
+  markup,
+  paper,
+  qualitative,
+  tables,
+)
+from forecasting.report.results import Row
+from forecasting.report.runs import Run, read_run
+from forecasting.report.stylesheet import CSS
+
+
+def write_report(workdir: Path) -> Path:
+  """Writes the report of one run into its folder.
+
+  Args:
+    workdir: with `results.jsonl` and, if there are any, `metrics.jsonl`,
+      `panels/*.npz` and `config.json`.
+
+  Returns:
+    Path of `report.html`; `results.md`, `.csv` and `.tex` lie beside it.
+
+  Raises:
+    FileNotFoundError: there are no result rows.
+    ValueError: a file cannot be understood; names it.
+  """
+  return write_comparison([workdir], workdir)
+
+
+def write_comparison(workdirs: Sequence[Path], output: Path) -> Path:
+  """Writes one report of several runs.
+
+  Args:
+    workdirs: of the runs.
+    output: folder of the report.
+
+  Returns:
+    Path of `report.html`.
+  """
+  runs = [read_run(Path(workdir)) for workdir in workdirs]
+  rows = [row for run in runs for row in run.rows]
+  output.mkdir(parents=True, exist_ok=True)
+  shown = tables.all_tables(rows)
+  _write(output / "results.md", "\n".join(map(markup.to_markdown, shown)))
+  _write(output / "results.tex", "\n".join(map(markup.to_latex, shown)))
+  _write(output / "results.csv", markup.to_csv(rows))
+  path = output / "report.html"
+  _write(path, page(runs))
+  return path
+
+
+def page(runs: Sequence[Run]) -> str:
+  """Returns the text of the page."""
+  rows = [row for run in runs for row in run.rows]
+  names = list(dict.fromkeys(row["name"] for row in rows))
+  title = f"Forecasting with frozen video models: {', '.join(names)}"
+  sections = [
+    ("results", "Results", _results(rows)),
+    ("calibration", "Calibration and known futures", _calibration(rows)),
+    ("curves", "Training curves", _curves(runs)),
+    ("clips", "Forecasts of single clips", _clips(runs)),
+    ("paper", "The paper's numbers", _paper(rows)),
+  ]
+  links = "".join(f'<a href="#{id_}">{name}</a>' for id_, name, _ in sections)
+  body = "".join(
+    f'<section id="{id_}"><h2>{name}</h2>{text}</section>'
+    for id_, name, text in sections
+  )
+  return (
+    '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    f"<title>{html.escape(title)}</title><style>{CSS}</style></head><body>"
+    f"<h1>{html.escape(title)}</h1><nav>{links}</nav>"
+    f"{header.header(runs)}{body}</body></html>\n"
+  )
+
+
+def _results(rows: Sequence[Row]) -> str:
+  parts = [header.HOW_TO_READ]
+  for task, chosen in _by_task(rows):
+    metric = columns.METRIC_NAMES.get(chosen[0]["metric"], chosen[0]["metric"])
+    frames = chosen[0].get("frames", "after the context")
+    parts.append(
+      f"<h3>{html.escape(task.capitalize())}</h3>"
+      f"<p>Metric: {html.escape(metric)}, frames {html.escape(frames)}.</p>"
+    )
+    parts.append(markup.to_html(tables.task_table(chosen)))
+  return "".join(parts)
+
+
+def _calibration(rows: Sequence[Row]) -> str:
+  parts = [header.ABOUT_CALIBRATION]
+  known = [tables.futures_table(chosen) for _, chosen in _by_task(rows)]
+  known = [table for table in known if table is not None]
+  if known:
+    parts.append(header.ABOUT_FUTURES)
+    parts += [markup.to_html(table) for table in known]
+  else:
+    parts.append(
+      "<p>This evaluation has no context with several known futures, so "
+      "forecasts cannot be held against the true conditional distribution.</p>"
+    )
+  drawn = figures.calibration(rows)
+  parts += [_figure(figure) for figure in drawn]
+  if not drawn:
+    parts.append("<p>No forecaster drew two samples or more: no figure.</p>")
+  return "".join(parts)
+
+
+def _curves(runs: Sequence[Run]) -> str:
+  drawn = [figures.curves(run.metrics, run.name) for run in runs]
+  drawn = [figure for figure in drawn if figure is not None]
+  if not drawn:
+    return "<p>There is no record of training (metrics.jsonl).</p>"
+  return "".join(_figure(figure) for figure in drawn)
+
+
+def _clips(runs: Sequence[Run]) -> str:
+  parts = []
+  for run in runs:
+    for task, path in run.panels.items():
+      kinds = {
+        row["forecaster"]: row.get("kind", "")
+        for row in run.rows
+        if row["task"] == task
+      }
+      label = task.capitalize()
+      label += f" · {run.name}" if len(runs) > 1 else ""
+      parts.append(f"<h3>{html.escape(label)}</h3>")
+      parts += [
+        qualitative.to_html(block) for block in qualitative.blocks(path, kinds)
+      ]
+  if not parts:
+    return "<p>No clips were kept (panels/*.npz).</p>"
+  return (
+    header.ABOUT_CLIPS + '<input type="checkbox" id="still" class="toggle">'
+    '<label for="still" class="toggle"> still frames instead of animation'
+    f'</label><div class="panels">{"".join(parts)}</div>'
+  )
+
+
+def _paper(rows: Sequence[Row]) -> str:
+  parts = []
+  for backbone in dict.fromkeys(row["backbone"] for row in rows):
+    if paper.paper_name(backbone) is None:
+      parts.append(
+        f"<p>The paper has no row for <b>{html.escape(backbone)}</b>: absolute "
+        "values here cannot be compared with it. What can be compared is the "
+        "order of forecasters and how far sampling moves each score.</p>"
+      )
+      continue
+    mine = [row for row in rows if row["backbone"] == backbone]
+    found = [paper.paper_table(chosen) for _, chosen in _by_task(mine)]
+    parts += [markup.to_html(table) for table in found if table is not None]
+    notes = paper.read_paper()["known_inconsistencies"]
+    items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
+    parts.append(
+      "<p>Absolute values depend on the evaluation clips, which the paper does "
+      "not list. Known inconsistencies of the printed numbers:</p>"
+      f'<ul class="notes">{items}</ul>'
+    )
+  return "".join(parts)
+
+
+def _by_task(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
+  for task in columns.order_tasks(rows):
+    yield task, [row for row in rows if row["task"] == task]
+
+
+def _figure(figure: figures.Figure) -> str:
+  return (
+    f'<figure><img src="{figure.source}" width="{figure.width}" '
+    f'alt="{html.escape(figure.alt)}">'
+    f"<figcaption>{html.escape(figure.caption)}</figcaption></figure>"
+  )
+
+
+def _write(path: Path, text: str) -> None:
+  """Writes through a rename, so that a killed run leaves the old file whole."""
+  partial = path.with_name(f"{path.name}.tmp")
+  with open(partial, "w", encoding="utf-8") as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  partial.rename(path)

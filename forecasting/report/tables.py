@@ -1,0 +1,233 @@
+"""Result rows -> tables of text that `markup` writes in several languages."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from forecasting.report import columns as cols
+from forecasting.report.results import Row, score
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One entry.
+
+  Attributes:
+    text: of the value.
+    note: in small type below it: its interval, or the truth's value.
+    is_best: whether it is the best of its column.
+    flag: mark that a footnote explains.
+    reason: why there is no value.
+  """
+
+  text: str
+  note: str = ""
+  is_best: bool = False
+  flag: str = ""
+  reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Heading:
+  """One column's heading: label, arrow of direction, unit and factor."""
+
+  label: str
+  arrow: str = ""
+  unit: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+  """One row: its label, what it is, its cells."""
+
+  label: str
+  kind: str
+  cells: tuple[Cell, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """A table ready to be written."""
+
+  title: str
+  headings: tuple[Heading, ...]
+  lines: tuple[Line, ...]
+  footnotes: tuple[str, ...] = ()
+
+
+def run_label(row: Row) -> str:
+  """Returns the text that tells a row's run from others."""
+  return f"{row['name']} · {row['backbone']} · seed {row['seed']}"
+
+
+def row_labels(rows: Sequence[Row]) -> list[str]:
+  """Returns forecaster names, with their run where there are several runs."""
+  runs = {run_label(row) for row in rows}
+  if len(runs) == 1:
+    return [row["forecaster"] for row in rows]
+  return [f"{row['forecaster']} ({run_label(row)})" for row in rows]
+
+
+def task_table(rows: Sequence[Row]) -> Table:
+  """Returns the table of all forecasters of one task.
+
+  Args:
+    rows: of one task, of one or several runs.
+  """
+  rows = cols.order_rows(rows)
+  columns = cols.task_columns(rows[0])
+  reasons: dict[str, str] = {}
+  by_column = [_column(column, rows, reasons) for column in columns]
+  headings = [heading for heading, _ in by_column]
+  headings += [Heading("Calls", unit="per sample"), Heading("N", unit="rows")]
+  lines = []
+  for number, (label, row) in enumerate(zip(row_labels(rows), rows)):
+    cells = [cells[number] for _, cells in by_column]
+    cells += _counts(row)
+    text = f"{label} [S={row['num_samples']}]"
+    lines.append(Line(text, row.get("kind", ""), tuple(cells)))
+  return Table(
+    rows[0]["task"],
+    tuple(headings),
+    tuple(lines),
+    tuple(_footnotes(rows, reasons)),
+  )
+
+
+def _column(
+  column: cols.Column, rows: Sequence[Row], reasons: dict[str, str]
+) -> tuple[Heading, list[Cell]]:
+  """Heading and cells of one score; `reasons` collects footnote letters."""
+  text = cols.column_format(column, rows)
+  best = cols.best_rows(column, rows)
+  cells = []
+  for number, row in enumerate(rows):
+    value = score(row, column.key)
+    if value != value:
+      reason = cols.missing_reason(row, column.key)
+      letter = reasons.setdefault(reason, chr(ord("a") + len(reasons)))
+      cells.append(Cell(cols.MISSING, flag=letter, reason=reason))
+      continue
+    ends = cols.interval(row, column.key)
+    note = f"[{text(ends[0])}, {text(ends[1])}]" if ends else ""
+    if column.truth:
+      note = f"truth {text(score(row, column.truth))}"
+    deficient = column.key in ("fd", "fd_1") and row.get("rank_deficient")
+    flag = "†" if deficient else ""
+    cells.append(Cell(text(value), note, number in best, flag))
+  unit = " ".join(part for part in (text.factor, column.unit) if part)
+  return Heading(column.label, cols.ARROWS[column.aim], unit), cells
+
+
+def _counts(row: Row) -> list[Cell]:
+  calls = row.get("calls_per_sample")
+  clips = f"{row['num_examples']} clips"
+  if row.get("num_excluded"):
+    clips += f", {row['num_excluded']} excluded"
+  rows = row.get("num_rows")
+  return [
+    Cell(cols.MISSING if calls is None else f"{calls:g}"),
+    Cell(cols.MISSING if rows is None else str(rows), clips),
+  ]
+
+
+def _footnotes(rows: Sequence[Row], reasons: dict[str, str]) -> list[str]:
+  notes = []
+  if any(row.get("rank_deficient") for row in rows):
+    sizes = {tuple(row.get("fd_rows", ())) for row in rows}
+    sizes = " and ".join(
+      sorted(f"{size[0]} / {size[1]}" for size in sizes if len(size) == 2)
+    )
+    notes.append(
+      "† rank-deficient: no more rows than dimensions, so the covariances are "
+      f"singular and the distance is biased (rows of truth / forecast: {sizes})"
+    )
+  notes += [f"{letter}: {reason}" for reason, letter in reasons.items()]
+  excluded = {
+    f"{row['forecaster']} {row['num_excluded']}"
+    for row in rows
+    if row.get("num_excluded")
+  }
+  if excluded:
+    notes.append(
+      "clips excluded, having nothing to score: " + ", ".join(sorted(excluded))
+    )
+  dropped = {row.get("num_rows_dropped") for row in rows} - {None, 0}
+  if dropped:
+    notes.append(
+      "rows left out of distribution scores, incomplete in the truth: "
+      + ", ".join(str(number) for number in sorted(dropped))
+    )
+  skipped = {
+    f"{reason} {number}"
+    for row in rows
+    for reason, number in (row.get("skipped") or {}).items()
+    if number
+  }
+  notes.append(
+    "skipped by the data reader: " + (", ".join(sorted(skipped)) or "nothing")
+  )
+  return notes
+
+
+FUTURES = (
+  cols.Column("energy_score", "Energy score", "down"),
+  cols.Column("true_sampler_energy_score", "… of the true sampler"),
+  cols.Column("oracle_readout_energy_score", "… of the readout of the truth"),
+  cols.Column("relative_energy_score", "Relative energy score", "down"),
+  cols.Column("spread_skill", "Spread-skill", "one"),
+)
+
+
+def futures_table(rows: Sequence[Row]) -> Table | None:
+  """Returns the scores against several true futures; None without any.
+
+  Args:
+    rows: of one task.
+  """
+  rows = [row for row in cols.order_rows(rows) if row.get("futures")]
+  if not rows:
+    return None
+  views = [{**row, "scores": futures_scores(row)} for row in rows]
+  reasons: dict[str, str] = {}
+  unit = "m" if rows[0]["task"] == "depth" else ""
+  by_column = []
+  for column in FUTURES:
+    is_length = column.key.endswith("energy_score")
+    if is_length and not column.key.startswith("relative"):
+      column = dataclasses.replace(column, unit=unit)
+    by_column.append(_column(column, views, reasons))
+  lines = []
+  for number, (label, row) in enumerate(zip(row_labels(rows), rows)):
+    known = row["futures"]
+    count = Cell(
+      str(known.get("rows", cols.MISSING)),
+      f"{known.get('contexts', '?')} contexts × {known.get('futures', '?')}",
+    )
+    cells = (*(cells[number] for _, cells in by_column), count)
+    text = f"{label} [S={row['num_samples']}]"
+    lines.append(Line(text, row.get("kind", ""), cells))
+  headings = (*(h for h, _ in by_column), Heading("N", unit="rows"))
+  notes = tuple(f"{letter}: {reason}" for reason, letter in reasons.items())
+  return Table(
+    f"{rows[0]['task']}, known futures", headings, tuple(lines), notes
+  )
+
+
+def futures_scores(row: Row) -> dict[str, dict]:
+  """Returns the `futures` field of a row in the form of `scores`."""
+  return {
+    column.key: value if isinstance(value, dict) else {"value": value}
+    for column in FUTURES
+    if (value := row["futures"].get(column.key)) is not None
+  }
+
+
+def all_tables(rows: Sequence[Row]) -> list[Table]:
+  """Returns the tables of every task, known futures included."""
+  tables = []
+  for task in cols.order_tasks(rows):
+    chosen = [row for row in rows if row["task"] == task]
+    tables.append(task_table(chosen))
+    if (known := futures_table(chosen)) is not None:
+      tables.append(known)
+  return tables
