@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 BASE = [
   "absl-py",
   "array-record>=0.5",
-  "av>=12",
+  "av>=14",
   "clu>=0.0.12",
   "einops>=0.7",
   "flax>=0.12.8,<0.13",
@@ -36,7 +36,10 @@ setup(
   ),
   license="Apache-2.0",
   packages=find_packages(include=["forecasting", "forecasting.*"]),
-  package_data={"forecasting.backbones": ["released/*"]},
+  package_data={
+    "forecasting.backbones": ["released/*"],
+    "forecasting.report": ["*.json"],
+  },
   python_requires=">=3.11,<3.14",
   install_requires=BASE,
   extras_require={

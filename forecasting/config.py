@@ -70,6 +70,7 @@ def data_config() -> ConfigDict:
     {
       "name": "mujoco_scenes",  # or 'videos'
       "root": placeholder(str),  # None: <workdir>/data
+      "seed": 0,  # of the simulated scenes
       "size": 64,
       "num_frames": 16,  # (paper)
       "num_context": 4,  # (paper)
@@ -83,11 +84,13 @@ def data_config() -> ConfigDict:
       "rays": 1,
       "num_points": 64,
       "num_boxes": 5,
-      # videos: folder of files, frames kept per second, and window overlap.
+      # videos: folder of files, frames kept per second, kept frames from one
+      # window to the next, share of every file held out.
       "path": placeholder(str),
-      "fps": 12.5,
-      "window_stride": 4,
-      "eval_fraction": 0.2,
+      "fps": 25.0,
+      "window_stride": 1,
+      "eval_fraction": 0.3,
+      "geometry": "crop",  # or 'squeeze': the whole frame, aspect ratio lost
     }
   )
 

@@ -27,6 +27,7 @@ BASELINES = (
 _CHOICES = {
   "data.name": DATA_NAMES,
   "data.rays": (1, 2),
+  "data.geometry": ("crop", "squeeze"),
   "backbone.context_mode": (
     "default",
     "crop_pos",

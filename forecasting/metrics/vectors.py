@@ -33,6 +33,7 @@ class Vectors:
     pred: forecasts, one row per sample.
     truth: the truth of each row.
     example: index of the clip a row belongs to, ascending.
+    track: index of its track or object within the clip; 0 for dense tasks.
     num_examples: clips the rows were taken from, those without any included.
     num_dropped: rows left out because the truth is incomplete.
     num_frames: frames a row spans; its elements are frame-major.
@@ -41,6 +42,7 @@ class Vectors:
   pred: Float[Array, "R S V"]
   truth: Float[Array, "R V"]
   example: Int[Array, "R"]
+  track: Int[Array, "R"]
   num_examples: int
   num_dropped: int
   num_frames: int
@@ -90,6 +92,7 @@ def concatenate(parts: Sequence[Vectors]) -> Vectors:
     pred=np.concatenate([part.pred for part in parts]),
     truth=np.concatenate([part.truth for part in parts]),
     example=np.concatenate([p.example + n for p, n in zip(parts, starts)]),
+    track=np.concatenate([part.track for part in parts]),
     num_examples=sum(part.num_examples for part in parts),
     num_dropped=sum(part.num_dropped for part in parts),
     num_frames=parts[0].num_frames,
@@ -154,6 +157,7 @@ def pixels_vectors(
     pred=np.stack([to_rows(clip) for clip in pred]),
     truth=np.stack([to_rows(clip) for clip in target]),
     example=np.arange(len(target)),
+    track=np.zeros(len(target), int),
     num_examples=len(target),
     num_dropped=0,
     num_frames=num_frames,
@@ -195,6 +199,7 @@ def depth_vectors(
     pred=pred_rows,
     truth=true_rows,
     example=kept,
+    track=np.zeros(len(kept), int),
     num_examples=len(keep),
     num_dropped=int((~keep).sum()),
     num_frames=num_frames,
@@ -275,6 +280,7 @@ def _track_rows(
     pred=pred_future[example, track].astype(np.float64),
     truth=true_future[example, track].astype(np.float64),
     example=example,
+    track=track,
     num_examples=len(keep),
     num_dropped=int((np.asarray(real) & ~keep).sum()),
     num_frames=target.shape[1] - num_context,

@@ -127,6 +127,7 @@ def test_pooled_and_first_sample_distances():
     pred=rng.normal(size=(20, 4, 6)) * 2,
     truth=rng.normal(size=(20, 6)),
     example=np.arange(20),
+    track=np.zeros(20, int),
     num_examples=20,
     num_dropped=0,
     num_frames=3,

@@ -20,6 +20,7 @@ def _vectors(num_clips, rows_per_clip, samples, length, seed=0, scale=1.3):
     pred=3 + scale * noise,
     truth=truth,
     example=example,
+    track=np.tile(np.arange(rows_per_clip), num_clips),
     num_examples=2 * num_clips,
     num_dropped=0,
     num_frames=1,

@@ -1,0 +1,40 @@
+r"""Binary: scores the newest checkpoint of a run, and the baselines beside it.
+
+python -m forecasting.eval --config=configs/quickstart.py \
+  --workdir=runs/quickstart
+
+Gives the numbers that `main` gave for the same checkpoint, since both call one
+evaluator; with --config.eval.* it scores with other settings.
+"""
+
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from forecasting import experiment, validation
+from forecasting import main as main_lib
+from forecasting.training import steps
+
+
+def main(argv: Sequence[str]) -> None:
+  """Parses flags and evaluates."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  config = _CONFIG.value
+  workdir = main_lib.default_workdir(config, _WORKDIR.value)
+  validation.validate(config)
+  validation.check_workdir(workdir)
+  steps.enable_compilation_cache(workdir / "compiled")
+  run_ = experiment.open_experiment(config, workdir)
+  print(f"report: {main_lib.evaluate(run_, workdir)}")
+
+
+if __name__ == "__main__":
+  logging.set_verbosity(logging.INFO)
+  _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+  _WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; default runs/<config name>."
+  )
+  flags.mark_flag_as_required("config")
+  app.run(main)

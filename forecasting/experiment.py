@@ -1,0 +1,263 @@
+"""A run put together from its config: stores, heads, forecasters, predictors.
+
+`main` and `eval` build the same experiment, so that both score a checkpoint
+alike.
+"""
+
+import dataclasses
+import json
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from forecasting import evaluator, extract, trainees
+from forecasting.backbones.encode import load_backbone
+from forecasting.forecaster import baselines, registry
+from forecasting.forecaster.base import LatentSpec
+from forecasting.latents import normalize
+from forecasting.latents.store import LatentStore
+from forecasting.report.results import Row
+from forecasting.samples import predict
+from forecasting.samples.panels import Panels
+from forecasting.shapes import Params
+from forecasting.tasks import TASKS
+from forecasting.training.steps import Trainee
+
+_OUTPUT_BASELINES = {
+  "persistence_output": baselines.persistence_output,
+  "constant_velocity": baselines.constant_velocity,
+}
+# Training futures that climatology draws from: enough that S draws of an
+# example hardly repeat, few enough to stay in memory.
+_BANK_CLIPS = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """What a config describes, with its latents on disk.
+
+  Attributes:
+    config: of the run.
+    stores: split to latents; `futures` only if the data has them.
+    spec: shape of the latents of a clip.
+    stats: of the training latents.
+  """
+
+  config: ConfigDict
+  stores: Mapping[str, LatentStore]
+  spec: LatentSpec
+  stats: normalize.LatentStats
+
+  @property
+  def tubelet(self) -> int:
+    """Frames per latent slot."""
+    return self.stores["train"].manifest.tubelet
+
+  def trainees(self) -> list[Trainee]:
+    """Returns everything the run trains."""
+    config, spec = self.config, self.spec
+    return [
+      *(
+        trainees.readout_trainee(
+          task,
+          trainees.make_head(task, config.readout, config.data),
+          config.readout,
+          spec.h * spec.w,
+          spec.channels,
+        )
+        for task in config.tasks
+      ),
+      *(
+        trainees.forecaster_trainee(
+          registry.make_forecaster(name, config.forecaster, spec, self.stats),
+          config.forecaster,
+          spec.tc,
+          self.tubelet,
+        )
+        for name in config.forecasters
+      ),
+    ]
+
+  def batch_keys(self) -> tuple[str, ...]:
+    """Returns the tensors that training reads."""
+    labels = {name for task in self.config.tasks for name in TASKS[task].labels}
+    return tuple(sorted({"context", "clip", "seconds"} | labels))
+
+  def readouts(self, params: Mapping[str, Params]) -> dict[str, Any]:
+    """Returns the trained readouts, by task.
+
+    Args:
+      params: trainee name to averaged parameters.
+    """
+    return {
+      task: predict.Readout(
+        trainees.make_head(task, self.config.readout, self.config.data),
+        params[trainees.readout_name(task)],
+        TASKS[task].labels,
+      )
+      for task in self.config.tasks
+    }
+
+  def predictors(
+    self, params: Mapping[str, Params], step: int
+  ) -> Iterator[predict.Predictor]:
+    """Yields all that is compared: forecasters, baselines, oracle.
+
+    Args:
+      params: trainee name to averaged parameters.
+      step: of the checkpoint they are from.
+    """
+    config = self.config
+    readouts = self.readouts(params)
+    common = {
+      "readouts": readouts,
+      "key": jax.random.key(config.seed),
+      "num_samples": config.eval.num_samples,
+      "num_context_slots": self.spec.tc,
+      "tubelet": self.tubelet,
+    }
+    for name in config.forecasters:
+      forecaster = self._forecaster(name)
+      yield predict.latent_predictor(
+        forecaster,
+        params[trainees.forecaster_name(name)],
+        calls=self._calls(name),
+        step=min(step, config.forecaster.steps),
+        **common,
+      )
+    for name in config.baselines:
+      if name in _OUTPUT_BASELINES:
+        yield predict.output_predictor(
+          name, _OUTPUT_BASELINES[name], config.data.num_context
+        )
+      elif name == "oracle_future":
+        yield predict.oracle_predictor(readouts, self.spec.tc)
+      else:
+        forecaster = self._forecaster(name)
+        fitted = forecaster.fit(self._bank()) if name == "climatology" else {}
+        yield predict.latent_predictor(forecaster, fitted, calls=0, **common)
+
+  def evaluate(
+    self, params: Mapping[str, Params], step: int, panels: Panels | None
+  ) -> Iterator[Row]:
+    """Yields the result rows of a checkpoint, with what run they are from."""
+    config = self.config
+    manifest = self.stores["eval"].manifest
+    about = {
+      "name": config.name,
+      "backbone": manifest.backbone,
+      "weights_digest": manifest.weights_digest,
+      "layer": manifest.layer,
+      "context_mode": manifest.context_mode,
+      "dataset": manifest.dataset,
+      "seed": config.seed,
+      "weights": "ema",
+      "git_revision": git_revision(),
+      "device": f"{jax.devices()[0].device_kind} x {jax.device_count()}",
+      "host": platform.machine(),
+    }
+    readouts = self.readouts(params)
+    futures = self.stores.get("futures")
+    rows = evaluator.evaluate(
+      self.predictors(params, step),
+      predict.perception_predictor(readouts),
+      self.stores["eval"],
+      evaluator.Settings(
+        tasks=tuple(config.tasks),
+        num_context=config.data.num_context,
+        num_frames=config.data.num_frames,
+        batch_size=config.eval.batch_size,
+        bootstrap=config.eval.bootstrap,
+        bootstrap_frechet=config.eval.bootstrap_frechet,
+        futures_per_context=config.data.futures_per_context if futures else 0,
+      ),
+      futures=futures,
+      readout_futures=predict.oracle_predictor(readouts, self.spec.tc),
+      panels=panels,
+    )
+    for row in rows:
+      yield about | row
+
+  def _forecaster(self, name: str):
+    return registry.make_forecaster(
+      name, self.config.forecaster, self.spec, self.stats
+    )
+
+  def _calls(self, name: str) -> int:
+    """Network calls of one sample."""
+    settings = self.config.forecaster
+    if name == "regression":
+      return 1
+    return (settings.ddpm if name == "ddpm" else settings.sampler).steps
+
+  def _bank(self) -> np.ndarray:
+    store = self.stores["train"]
+    number = min(len(store), _BANK_CLIPS)
+    rows = np.linspace(0, len(store) - 1, number).round().astype(int)
+    clips = [store.read(int(row), ("clip",))["clip"] for row in rows]
+    return np.stack(clips)[:, self.spec.tc :]
+
+
+def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
+  """Opens the latents of a run, making what is missing if it may.
+
+  Args:
+    config: validated.
+    workdir: of the run.
+
+  Raises:
+    ValueError: a task whose labels the data does not have.
+  """
+  backbone = load_backbone(**config.backbone)
+  splits = ["train", "eval"]
+  if config.data.name == "mujoco_scenes" and config.data.future_contexts:
+    splits.append("futures")
+  stores = {
+    split: extract.ensure_store(config, split, workdir, backbone)
+    for split in splits
+  }
+  manifest = stores["train"].manifest
+  for task in config.tasks:
+    missing = set(TASKS[task].labels) - set(manifest.labels)
+    if missing:
+      raise ValueError(
+        f"tasks: {task!r} needs the labels {sorted(missing)}, which "
+        f"{manifest.dataset} does not have; choose other tasks or data"
+      )
+  slots, h, w, channels = manifest.clip_shape
+  context_slots = manifest.context_shape[0]
+  return Experiment(
+    config=config,
+    stores=stores,
+    spec=LatentSpec(context_slots, slots - context_slots, h, w, channels),
+    stats=normalize.compute_stats(stores["train"]),
+  )
+
+
+def save_config(config: ConfigDict, workdir: Path) -> None:
+  """Writes the whole config beside the results, as JSON."""
+  text = json.dumps(config.to_dict(), indent=1, sort_keys=True)
+  partial = workdir / "config.json.tmp"
+  partial.write_text(text + "\n")
+  partial.rename(workdir / "config.json")
+
+
+def git_revision() -> str:
+  """Returns the commit of this checkout, or 'unknown' outside of one."""
+  here = Path(__file__).parent
+  try:
+    run = subprocess.run(
+      ["git", "-C", str(here), "describe", "--always", "--dirty"],
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+  except (OSError, subprocess.CalledProcessError):
+    return "unknown"
+  return run.stdout.strip()

@@ -1,0 +1,113 @@
+r"""Binary: trains readouts and forecasters, scores them, writes the report.
+
+python -m forecasting.main --config=configs/quickstart.py
+
+Everything is kept under --workdir (default runs/<config name>): data, latents,
+checkpoints, `metrics.jsonl`, `results.jsonl`, `report.html`. Running the same
+command again resumes where it stopped.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from forecasting import experiment, validation
+from forecasting.latents import pipeline
+from forecasting.report import page, results
+from forecasting.samples.panels import Panels
+from forecasting.training import checkpoint, loop, mesh, steps
+
+
+def run(config: ConfigDict, workdir: Path) -> Path:
+  """Runs everything that a config describes.
+
+  Args:
+    config: of the run.
+    workdir: holds all it reads and writes.
+
+  Returns:
+    Path of the report.
+
+  Raises:
+    ValueError: the config cannot run; lists every problem.
+    OSError: the workdir cannot be written.
+    FileNotFoundError: weights or latents are missing.
+    FloatingPointError: a loss is not finite.
+  """
+  validation.validate(config)
+  validation.check_workdir(workdir)
+  experiment.save_config(config, workdir)
+  steps.enable_compilation_cache(workdir / "compiled")
+  run_ = experiment.open_experiment(config, workdir)
+  train(run_, workdir)
+  return evaluate(run_, workdir)
+
+
+def train(run_: experiment.Experiment, workdir: Path) -> None:
+  """Trains all readouts and forecasters side by side, or resumes."""
+  config = run_.config
+  batches = pipeline.train_batches(
+    run_.stores["train"],
+    config.train.batch_size,
+    config.seed,
+    run_.batch_keys(),
+  )
+  loop.fit(
+    run_.trainees(),
+    batches,
+    workdir=workdir,
+    seed=config.seed,
+    mesh=mesh.make_mesh(config.train.fsdp),
+    log_every=config.train.log_every,
+    checkpoint_every=config.train.checkpoint_every,
+    keep=config.train.keep,
+    tensorboard=config.train.tensorboard,
+  )
+
+
+def evaluate(run_: experiment.Experiment, workdir: Path) -> Path:
+  """Scores the newest checkpoint of a workdir and writes its report."""
+  params = checkpoint.restore_ema(workdir)
+  panels = Panels(run_.config.eval.num_panels, run_.config.data.num_context)
+  step = 0
+  for row in run_.evaluate(params, step, panels):
+    results.write_rows(workdir / "results.jsonl", [row])
+    _announce(row)
+  panels.write(workdir / "panels")
+  return page.write_report(workdir)
+
+
+def default_workdir(config: ConfigDict, workdir: str | None) -> Path:
+  """Returns the folder of a run: `runs/<config name>` if none is named."""
+  return Path(workdir) if workdir else Path("runs") / config.name
+
+
+def _announce(row: results.Row) -> None:
+  names = ("mean", "best", "fd_1", "energy_score")
+  numbers = " ".join(f"{name}={results.score(row, name):.4g}" for name in names)
+  logging.info(
+    "%s %s: %s %s", row["task"], row["forecaster"], row["metric"], numbers
+  )
+
+
+def main(argv: Sequence[str]) -> None:
+  """Parses flags and runs."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  config = _CONFIG.value
+  logging.info("devices: %s", jax.devices())
+  report = run(config, default_workdir(config, _WORKDIR.value))
+  print(f"report: {report}")
+
+
+if __name__ == "__main__":
+  logging.set_verbosity(logging.INFO)
+  _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+  _WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; default runs/<config name>."
+  )
+  flags.mark_flag_as_required("config")
+  app.run(main)
