@@ -321,6 +321,6 @@ def experiment(
     if variant == "smoke":
       config.name += "_smoke"
       config.update_from_flattened_dict(SMOKE)
-    return config
+    return config.lock()
 
   return get_config

@@ -1,0 +1,102 @@
+"""Every config builds, validates and shrinks; mistakes are named."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from forecasting import config as config_lib
+from forecasting import validation
+
+FOLDER = Path(__file__).parents[1] / "configs"
+FILES = sorted(FOLDER.glob("*.py"))
+
+
+def load(path, variant=""):
+  spec = importlib.util.spec_from_file_location("config_under_test", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module, module.get_config(variant)
+
+
+def quick(**changes):
+  cfg = config_lib.experiment("4ds_tiny", config_lib.TASK_NAMES)()
+  cfg.update_from_flattened_dict(
+    {k.replace("__", "."): v for k, v in changes.items()}
+  )
+  return cfg
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("variant", ["", "smoke"])
+def test_every_config_validates_and_names_its_command(path, variant, tmp_path):
+  module, cfg = load(path, variant)
+  if cfg.data.name == "videos":
+    cfg.data.path = str(tmp_path)
+  validation.validate(cfg)
+  assert f"--config=configs/{path.name}" in module.__doc__
+
+
+def test_every_task_of_the_embedded_backbone_has_a_config():
+  names = {path.stem for path in FILES}
+  assert {f"4ds_tiny_{task}" for task in config_lib.TASK_NAMES} <= names
+
+
+def test_smoke_is_smaller_than_the_run_itself():
+  _, full = load(FOLDER / "quickstart.py")
+  _, smoke = load(FOLDER / "quickstart.py", "smoke")
+  assert smoke.readout.steps < full.readout.steps / 10
+  assert smoke.data.train_clips < full.data.train_clips / 10
+  assert smoke.name != full.name
+
+
+def test_an_unknown_variant_is_refused():
+  with pytest.raises(ValueError, match="unknown config variant 'smok'"):
+    load(FOLDER / "quickstart.py", "smok")
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"tasks": ("boxs",)}, ["tasks", "'boxs'", "'boxes'"]),
+    ({"backbone__name": "4ds_tini"}, ["backbone.name", "4ds_tiny"]),
+    ({"forecasters": ("flo",)}, ["forecasters", "'flow'"]),
+    ({"baselines": ("climate",)}, ["baselines", "'climatology'"]),
+    ({"data__name": "mujoco"}, ["data.name", "'mujoco_scenes'"]),
+    ({"train__batch_size": 0}, ["train.batch_size", "positive"]),
+    ({"data__num_context": 3}, ["data.num_context", "tubelet"]),
+    ({"data__size": 128}, ["data.size", "64"]),
+    ({"forecaster__model__patch": 3}, ["forecaster.model.patch"]),
+    ({"forecaster__sampler__grid": "log"}, ["forecaster.sampler.grid"]),
+    ({"backbone__layer": "1.5"}, ["backbone.layer"]),
+    ({"backbone__checkpoint": "/no/such"}, ["backbone.checkpoint", "no such"]),
+    ({"data__name": "videos"}, ["data.path", "tasks"]),
+    ({"readout__heads__boxes": 3}, ["readout.heads.boxes"]),
+  ],
+  ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_mistake_is_named_with_its_field_and_a_way_out(changes, words):
+  with pytest.raises(ValueError) as error:
+    validation.validate(quick(**changes))
+  for word in words:
+    assert word in str(error.value)
+
+
+def test_all_problems_are_listed_at_once():
+  cfg = quick(tasks=("boxs",), train__batch_size=-1)
+  with pytest.raises(ValueError) as error:
+    validation.validate(cfg)
+  assert "boxs" in str(error.value) and "train.batch_size" in str(error.value)
+
+
+def test_an_unknown_field_is_refused():
+  cfg = quick()
+  with pytest.raises((AttributeError, KeyError), match="learning_rat"):
+    cfg.readout.optimizer.learning_rat = 1.0
+
+
+def test_a_workdir_that_cannot_be_written_is_named(tmp_path):
+  blocked = tmp_path / "file"
+  blocked.write_text("")
+  with pytest.raises(OSError, match="--workdir"):
+    validation.check_workdir(blocked / "run")
