@@ -273,3 +273,10 @@ def unmark_complete(workdir: Path) -> None:
 def is_complete(workdir: Path) -> bool:
   """Returns whether training in this workdir ran to its end."""
   return (workdir / COMPLETE).exists()
+
+
+def newest_step(workdir: Path) -> int:
+  """Returns the step of the newest checkpoint; 0 if there is none."""
+  path = (workdir / FOLDER).absolute()
+  steps = ocp.utils.checkpoint_steps(path) if path.is_dir() else []
+  return max(steps, default=0)
