@@ -14,8 +14,9 @@ import numpy as np
 
 from forecasting.latents.store import LatentStore
 
-NUM_THREADS = 4
-NUM_PREFETCHED = 32  # examples
+NUM_THREADS = 2
+NUM_PREFETCHED = 4  # batches
+_ENDLESS = 2**62  # examples; grain's own endless length overflows in `batch`
 
 
 class _Selection:
@@ -79,12 +80,13 @@ def train_batches(
   examples = (
     grain.MapDataset.source(_Selection(store, keys))
     .shuffle(seed=seed % 2**32)
-    .repeat()[index::count]
+    .repeat()[index:_ENDLESS:count]
+    .batch(local)  # before the threads, so that they stack too
   )
   options = grain.ReadOptions(
     num_threads=NUM_THREADS, prefetch_buffer_size=NUM_PREFETCHED
   )
-  return iter(examples.to_iter_dataset(options).batch(local))
+  return iter(examples.to_iter_dataset(options))
 
 
 def eval_batches(
