@@ -13,6 +13,7 @@ from forecasting.shapes import Array
 CONDITIONINGS = ("joint_asym", "joint_full", "cross")
 ATTENTIONS = ("full", "factorized")
 _NOISE_FREQUENCIES = 64
+NUM_NOISE_FEATURES = 2 * _NOISE_FREQUENCIES
 _EPS = 1e-6
 
 

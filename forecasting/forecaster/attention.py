@@ -2,7 +2,6 @@
 
 Target tokens carry a sample axis S (samples, or noise draws while training);
 context keys and values do not: they are computed once per example and shared.
-The attention itself is written out so that this sharing never copies them.
 """
 
 import einops
@@ -97,23 +96,49 @@ def attend(
 ) -> Float[Array, "B S L K d"]:
   """Softmax attention to a sample's own keys and to those all samples share.
 
-  Logits and softmax are float32 whatever the type of the inputs.
+  Logits and softmax are float32 whatever the type of the inputs. Dividing by
+  the softmax's sum after the product with the values saves a pass over the
+  largest array.
   """
-  scale = q.shape[-1] ** -0.5
-  num_own = k.shape[2]
-  logits = jnp.einsum(
-    "BSLKd,BSMKd->BKSLM", q, k, preferred_element_type=jnp.float32
-  )
   if shared_k is not None:
-    shared = jnp.einsum(
-      "BSLKd,BPKd->BKSLP", q, shared_k, preferred_element_type=jnp.float32
-    )
-    logits = jnp.concatenate([logits, shared], axis=-1)
-  weights = jax.nn.softmax(logits * scale, axis=-1).astype(v.dtype)
-  out = jnp.einsum("BKSLM,BSMKd->BSLKd", weights[..., :num_own], v)
-  if shared_v is not None:
-    out += jnp.einsum("BKSLP,BPKd->BSLKd", weights[..., num_own:], shared_v)
-  return out
+    k = _append_shared(k, shared_k)
+    v = _append_shared(v, shared_v)
+  q, k, v = (einops.rearrange(x, "B S L K d -> B S K L d") for x in (q, k, v))
+  logits = jnp.einsum(
+    "BSKLd,BSKMd->BSKLM", q, k, preferred_element_type=jnp.float32
+  )
+  logits *= q.shape[-1] ** -0.5
+  peak = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+  weights = jnp.exp(logits - peak)
+  total = jnp.sum(weights, axis=-1, keepdims=True)
+  out = jnp.einsum("BSKLM,BSKMd->BSKLd", weights.astype(v.dtype), v) / total
+  return einops.rearrange(out.astype(v.dtype), "B S K L d -> B S L K d")
+
+
+def _append_shared(
+  own: Float[Array, "B S M K d"], shared: Float[Array, "B P K d"]
+) -> Float[Array, "B S MP K d"]:
+  shape = (*own.shape[:2], *shared.shape[1:])
+  return jnp.concatenate(
+    [own, jnp.broadcast_to(shared[:, None], shape)], axis=2
+  )
+
+
+def attend_shared(
+  q: Float[Array, "B S t N K d"],
+  k: Float[Array, "B tc N K d"],
+  v: Float[Array, "B tc N K d"],
+) -> Float[Array, "B S t N K d"]:
+  """Attention of all samples to the context alone."""
+  samples, slots = q.shape[1:3]
+  out = attend(
+    einops.rearrange(q, "B S t N K d -> B 1 (S t N) K d"),
+    einops.rearrange(k, "B t N K d -> B 1 (t N) K d"),
+    einops.rearrange(v, "B t N K d -> B 1 (t N) K d"),
+  )
+  return einops.rearrange(
+    out, "B 1 (S t N) K d -> B S t N K d", S=samples, t=slots
+  )
 
 
 # How the axes (slot t, position N) fold for each pattern: attention runs over

@@ -1,7 +1,7 @@
 """What a forecaster is: past latents in, samples of future latents out."""
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Key
 
@@ -27,13 +27,13 @@ class LatentSpec:
   channels: int
 
 
+@runtime_checkable
 class Forecaster(Protocol):
   """A model of future latents given past ones.
 
   Attributes:
     name: its name in configs and result rows.
-    trainable: whether `loss` can be descended; else it has no such method or
-      its parameters are fitted in closed form.
+    trainable: whether it has a `loss` to descend (`TrainableForecaster`).
     deterministic: whether `sample` returns a single future (S = 1) whatever
       `num_samples` says.
   """
@@ -45,6 +45,22 @@ class Forecaster(Protocol):
   def init(self, key: PRNGKey) -> Params:
     """Returns fresh parameters."""
     ...
+
+  def sample(
+    self,
+    params: Params,
+    context: Context,
+    times: Float[Array, "B t"],
+    keys: Key[Array, "B"],
+    num_samples: int,
+  ) -> Samples:
+    """Draws futures; sample s of example b depends on fold_in(keys[b], s)."""
+    ...
+
+
+@runtime_checkable
+class TrainableForecaster(Forecaster, Protocol):
+  """A forecaster that is trained by descent."""
 
   def loss(
     self, params: Params, batch: Batch, key: PRNGKey
@@ -59,15 +75,4 @@ class Forecaster(Protocol):
         place in the batch.
       key: key of this step.
     """
-    ...
-
-  def sample(
-    self,
-    params: Params,
-    context: Context,
-    times: Float[Array, "B t"],
-    keys: Key[Array, "B"],
-    num_samples: int,
-  ) -> Samples:
-    """Draws futures; sample s of example b depends on fold_in(keys[b], s)."""
     ...

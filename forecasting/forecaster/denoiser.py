@@ -88,17 +88,26 @@ class Block(nn.Module):
       axis=-2,
     )
 
-  def _position_qk(
-    self, q: Array, k: Array, q_angles: Array, k_angles: Array
-  ) -> tuple[jax.Array, jax.Array]:
+  def _position(self, x: Array, is_key: bool, angles: Array) -> jax.Array:
     if self.qk_norm:
-      q, k = rms_norm(q) * self.q_scale, rms_norm(k) * self.k_scale
-    q, k = attention.rotate(q, q_angles), attention.rotate(k, k_angles)
-    return q.astype(self.dtype), k.astype(self.dtype)
+      x = rms_norm(x) * (self.k_scale if is_key else self.q_scale)
+    return attention.rotate(x, angles).astype(self.dtype)
 
   def _swiglu(self, x: Array) -> jax.Array:
     value, gate = jnp.split(self.mlp_in(x), 2, axis=-1)
     return self.mlp_out(value * nn.silu(gate))
+
+  def _attend_shared(
+    self,
+    x: Array,
+    shared: tuple[Array, Array],
+    angles: Array,
+    modulation: list[Array],
+  ) -> jax.Array:
+    shift, scale, gate = modulation
+    (q,) = self._split(self.cross_q(modulate(x, shift, scale)), 1)
+    mixed = attention.attend_shared(self._position(q, False, angles), *shared)
+    return x + gate * self.cross_out(_merge_heads(mixed))
 
   def __call__(
     self,
@@ -106,8 +115,9 @@ class Block(nn.Module):
     angles: Float[Array, "B t N F"],
     modulation: Float[Array, "..."],
     shared: tuple[Array, Array] | None = None,
-    shared_angles: Float[Array, "B tc N F"] | None = None,
-  ) -> tuple[Float[Array, "B S t N D"], tuple[jax.Array, jax.Array]]:
+    is_context: bool = False,
+    is_last: bool = False,
+  ) -> tuple[Float[Array, "B S t N D"], tuple[jax.Array, jax.Array] | None]:
     """Applies the block.
 
     Args:
@@ -115,57 +125,38 @@ class Block(nn.Module):
       angles: their rotary angles.
       modulation: six times the width in the last axis (nine with `cross`),
         broadcast against the tokens.
-      shared: this block's keys and values of the context, None for the context
-        stream itself.
-      shared_angles: unused unless `cross`.
+      shared: this block's keys and values of the context, for the target.
+      is_context: whether these tokens are the context, S = 1.
+      is_last: whether nothing reads the tokens after this block; then they are
+        returned unchanged.
 
     Returns:
-      The new tokens, and this stream's keys and values as `shared` wants them.
+      The new tokens; and of the context the keys and values that targets read,
+      [B t N K d] each.
     """
-    parts = 9 if self.cross else 6
     shift, scale, gate, mlp_shift, mlp_scale, mlp_gate, *cross = jnp.split(
-      modulation, parts, axis=-1
+      modulation, 9 if self.cross else 6, axis=-1
     )
-    normed = modulate(x, shift, scale)
+    normed, own_kv = modulate(x, shift, scale), None
+    if is_context and self.cross:
+      k, v = self._split(self.cross_kv(normed), 2)
+      own_kv = self._position(k, True, angles)[:, 0], v[:, 0]
+      if is_last:
+        return x, own_kv
     q, k, v = self._split(self.qkv(normed), 3)
-    q, k = self._position_qk(q, k, angles, angles)
-    own_kv = (k[:, 0], v[:, 0])
-    if self.cross:
-      own_kv = tuple(
-        part[:, 0] for part in self._split(self.cross_kv(normed), 2)
-      )
+    k = self._position(k, True, angles)
+    if is_context and not self.cross:
+      own_kv = k[:, 0], v[:, 0]
+      if is_last:
+        return x, own_kv
+    q = self._position(q, False, angles)
     joint = (None, None) if self.cross or shared is None else shared
     mixed = attention.attend_grid(self.pattern, q, k, v, *joint)
     x += gate * self.out(_merge_heads(mixed))
     if self.cross and shared is not None:
-      cross_shift, cross_scale, cross_gate = cross
-      queries = self._split(
-        self.cross_q(modulate(x, cross_shift, cross_scale)), 1
-      )[0]
-      mixed = self._cross_attend(queries, shared, angles, shared_angles)
-      x += cross_gate * self.cross_out(_merge_heads(mixed))
+      x = self._attend_shared(x, shared, angles, cross)
     x += mlp_gate * self._swiglu(modulate(x, mlp_shift, mlp_scale))
     return x, own_kv
-
-  def _cross_attend(
-    self,
-    q: Array,
-    shared: tuple[Array, Array],
-    angles: Array,
-    shared_angles: Array,
-  ) -> jax.Array:
-    k, v = shared
-    q, k = self._position_qk(q, k[:, None], angles, shared_angles)
-    # One sample's worth of keys serves all: fold samples into the queries.
-    samples, slots = q.shape[1:3]
-    out = attention.attend(
-      einops.rearrange(q, "B S t N K d -> B 1 (S t N) K d"),
-      einops.rearrange(k, "B 1 t N K d -> B 1 (t N) K d"),
-      einops.rearrange(v, "B t N K d -> B 1 (t N) K d"),
-    )
-    return einops.rearrange(
-      out, "B 1 (S t N) K d -> B S t N K d", S=samples, t=slots
-    )
 
 
 def _merge_heads(x: Array) -> jax.Array:
@@ -270,12 +261,19 @@ class Denoiser(nn.Module):
     noise = self._noise(levels[:, None])
     if self.config.conditioning == "joint_full":
       return {"tokens": x, "noise": noise, "angles": angles}
-    shared = []
-    modulation = self.modulation(noise)
-    for block, table in zip(self.blocks, self.tables, strict=True):
-      x, kv = block(x, angles, modulation + table)
+    shared, modulation = [], self.modulation(noise)
+    for i, (block, table) in enumerate(
+      zip(self.blocks, self.tables, strict=True)
+    ):
+      x, kv = block(
+        x,
+        angles,
+        modulation + table,
+        is_context=True,
+        is_last=i + 1 == self.config.depth,
+      )
       shared.append(kv)
-    return {"shared": shared, "angles": angles}
+    return {"shared": shared}
 
   def denoise(
     self,
@@ -313,7 +311,7 @@ class Denoiser(nn.Module):
       angles = jnp.concatenate([cache["angles"], angles], axis=1)
     modulation = self.modulation(noise)
     for block, kv, table in zip(self.blocks, shared, self.tables, strict=True):
-      x, _ = block(x, angles, modulation + table, kv, cache["angles"])
+      x, _ = block(x, angles, modulation + table, kv)
     if self.config.conditioning == "joint_full":
       x, angles = x[:, :, tc:], angles[:, tc:]
     condition = target_noise

@@ -11,7 +11,7 @@ Source: forecaster.md 4; the residual is GenCast's recipe.
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ TARGET_TRANSFORMS = ("residual_last", "none")
 _MIN_STD = 1e-4
 
 
+@runtime_checkable
 class Statistics(Protocol):
   """Statistics of training latents that the transforms read.
 
