@@ -61,7 +61,7 @@ def fit(
   check_trainees(trainees)
   abstract = {t.name: t.abstract_state(mesh) for t in trainees}
   check_workdir(workdir, abstract, keep)
-  keys = {t.name: replicate(t.key(seed), mesh) for t in trainees}
+  keys = replicate(lambda: {t.name: t.key(seed) for t in trainees}, mesh)
   step_fns = {t.name: compile_step(t, mesh) for t in trainees}
   ends = {t.name: t.steps for t in trainees}
   total = max(ends.values())

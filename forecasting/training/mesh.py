@@ -4,7 +4,7 @@ Batches are split over both axes; parameters, averages and optimizer state are
 split over `fsdp` alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -61,9 +61,10 @@ def state_shardings(abstract: Any, mesh: Mesh) -> Any:
   )
 
 
-def replicate(tree: Any, mesh: Mesh) -> Any:
-  """Puts a full copy of each array on each device."""
-  return jax.device_put(tree, NamedSharding(mesh, P()))
+def replicate(make: Callable[[], Any], mesh: Mesh) -> Any:
+  """Returns what `make` computes, as a full copy on each device."""
+  # device_put refuses random keys on devices of other processes.
+  return jax.jit(make, out_shardings=NamedSharding(mesh, P()))()
 
 
 def shard_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, jax.Array]:

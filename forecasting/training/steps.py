@@ -59,8 +59,11 @@ class Trainee:
 
   def create_state(self, mesh: Mesh, key: PRNGKey) -> TrainState:
     """Returns its initial state on the mesh, drawn with its own key."""
-    key = jax.random.fold_in(key, INIT)
-    return create_state(self.init, self.make_optimizer(), mesh, key)
+
+    def init(key):
+      return self.init(jax.random.fold_in(key, INIT))
+
+    return create_state(init, self.make_optimizer(), mesh, key)
 
 
 def train_step(

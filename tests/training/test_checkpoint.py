@@ -76,6 +76,12 @@ def test_restore_ema_names_what_is_missing(finished, tmp_path):
     checkpoint.restore_ema(finished[0], ["a", "flow"])
 
 
+def test_evaluation_reads_what_is_undamaged_or_falls_back(finished, workdir):
+  spoil(workdir / checkpoint.FOLDER / "20", "truncated arrays")
+  params = checkpoint.restore_ema(workdir, ["b"])["b"]
+  jax.tree.map(np.testing.assert_array_equal, params, finished[1]["b"].ema)
+
+
 @pytest.mark.parametrize("how", WAYS)
 def test_unreadable_newest_falls_back(finished, workdir, how, caplog):
   """Trains again from step 14 to the same end, and says so."""
@@ -88,9 +94,14 @@ def test_unreadable_newest_falls_back(finished, workdir, how, caplog):
   jax.tree.map(np.testing.assert_array_equal, states, finished[1])
 
 
-def test_evaluation_falls_back_too(workdir, caplog):
-  spoil(workdir / checkpoint.FOLDER / "20", "truncated arrays")
-  assert set(checkpoint.restore_ema(workdir)) == {"a", "b"}
+def test_evaluation_falls_back_too(finished, workdir, caplog):
+  spoil(workdir / checkpoint.FOLDER / "20", "zeroed arrays")
+  params = checkpoint.restore_ema(workdir)
+  # b ended at step 9: its average at step 14 is the final one; that of a isn't.
+  final = {name: state.ema for name, state in finished[1].items()}
+  jax.tree.map(np.testing.assert_array_equal, params["b"], final["b"])
+  kernel = params["a"]["dense"]["kernel"]
+  assert not np.array_equal(kernel, final["a"]["dense"]["kernel"])
   assert "checkpoints/20/state cannot be read" in caplog.text
   assert (workdir / checkpoint.FOLDER / "20").is_dir()  # left where it was
 
