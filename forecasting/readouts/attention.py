@@ -7,16 +7,20 @@ processed in chunks. Parameter names are those of the official checkpoints.
 Source: the official code of 4D representations; paper 4.1 keeps that design.
 """
 
+import math
+
 import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Array as JaxArray
 from jaxtyping import Float, Int
 
 from forecasting.shapes import Array
 
 EMBEDDING_INIT = nn.initializers.normal(0.02)
+KERNEL_INIT = nn.initializers.lecun_normal(in_axis=0, out_axis=(1, 2))
 MLP_RATIO = 4
 
 
@@ -33,6 +37,42 @@ class LearnedEmbedding(nn.Module):
   def __call__(self) -> Float[Array, "..."]:
     """Returns the table."""
     return self.param("embeddings", EMBEDDING_INIT, self.shape)
+
+
+class AffineParams(nn.Module):
+  """Scale and bias of a LayerNorm, for the caller to apply.
+
+  Attributes:
+    channels: C.
+  """
+
+  channels: int
+
+  @nn.compact
+  def __call__(self) -> tuple[Float[Array, "C"], Float[Array, "C"]]:
+    """Returns scale and bias."""
+    shape = (self.channels,)
+    scale = self.param("scale", nn.initializers.ones_init(), shape)
+    return scale, self.param("bias", nn.initializers.zeros_init(), shape)
+
+
+class DenseParams(nn.Module):
+  """Kernel and bias of a Dense layer from C to heads, for the caller to apply.
+
+  Attributes:
+    channels: C.
+    heads: number and width of the heads.
+  """
+
+  channels: int
+  heads: tuple[int, int]
+
+  @nn.compact
+  def __call__(self) -> tuple[Float[Array, "C K d"], Float[Array, "K d"]]:
+    """Returns kernel and bias."""
+    shape = (self.channels, *self.heads)
+    kernel = self.param("kernel", KERNEL_INIT, shape)
+    return kernel, self.param("bias", nn.initializers.zeros_init(), self.heads)
 
 
 class MLP(nn.Module):
@@ -71,16 +111,63 @@ def attend(
     The attended values, in the dtype of `value`.
   """
   query = query * (query.shape[-1] ** -0.5)
-  if query.shape[0] == 1:
-    logits = jnp.einsum(
-      "QKd,BMKd->BKQM", query[0], key, preferred_element_type=jnp.float32
-    )
-  else:
-    logits = jnp.einsum(
-      "BQKd,BMKd->BKQM", query, key, preferred_element_type=jnp.float32
-    )
-  weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-  return jnp.einsum("BKQM,BMKd->BQKd", weights, value)
+  # Shared queries are copied for each clip: a product that has heads as its
+  # only batch axis would make XLA transpose the logits.
+  query = jnp.broadcast_to(query, (key.shape[0], *query.shape[1:]))
+  out = _softmax_product(
+    einops.rearrange(query, "B Q K d -> B K Q d"),
+    einops.rearrange(key, "B M K d -> B K d M"),
+    einops.rearrange(value, "B M K d -> B K M d"),
+  )
+  return einops.rearrange(out, "B K Q d -> B Q K d")
+
+
+# The derivative is written out because the automatic one transposes and
+# rereads the logits: on a CPU it takes a quarter longer. The softmax is divided
+# by its sum after the product with the values, whose result is far smaller.
+@jax.custom_vjp
+def _softmax_product(
+  query: Float[Array, "B K Q d"],
+  key: Float[Array, "B K d M"],
+  value: Float[Array, "B K M d"],
+) -> Float[Array, "B K Q d"]:
+  return _softmax_product_forward(query, key, value)[0]
+
+
+def _softmax_product_forward(
+  query: Array, key: Array, value: Array
+) -> tuple[JaxArray, tuple[Array, ...]]:
+  logits = _product(query, key)
+  unscaled = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+  total = jnp.sum(unscaled, axis=-1, keepdims=True)
+  out = _product(unscaled.astype(value.dtype), value) / total
+  return out.astype(value.dtype), (query, key, value, unscaled, total, out)
+
+
+def _softmax_product_backward(
+  residuals: tuple[Array, ...], out_grad: JaxArray
+) -> tuple[JaxArray, JaxArray, JaxArray]:
+  query, key, value, unscaled, total, out = residuals
+  grad = out_grad / total
+  mean = jnp.sum(grad * out, axis=-1, keepdims=True)
+  grad = grad.astype(value.dtype)
+  value_grad = _product(grad.mT, unscaled.astype(value.dtype)).mT
+  logits_grad = unscaled * (_product(grad, value.mT) - mean)
+  logits_grad = logits_grad.astype(value.dtype)
+  query_grad = _product(logits_grad, key.mT)
+  key_grad = _product(query.mT, logits_grad)
+  return (
+    query_grad.astype(query.dtype),
+    key_grad.astype(key.dtype),
+    value_grad.astype(value.dtype),
+  )
+
+
+_softmax_product.defvjp(_softmax_product_forward, _softmax_product_backward)
+
+
+def _product(left: Array, right: Array) -> JaxArray:
+  return jnp.matmul(left, right, preferred_element_type=jnp.float32)
 
 
 def attend_in_chunks(
@@ -95,7 +182,7 @@ def attend_in_chunks(
     query: one row per query; a leading axis of 1 is shared by the batch.
     key: one row per frame and token.
     value: likewise.
-    chunk: queries at a time, also in the backward pass, which computes the
+    chunk: most queries at a time, also in the backward pass, which computes the
       logits anew; 0 for all at once.
 
   Returns:
@@ -106,6 +193,8 @@ def attend_in_chunks(
   num_queries = query.shape[1]
   if not 0 < chunk < num_queries:
     return attend(query, key, value)
+  # Equal chunks, so that almost nothing is padded.
+  chunk = math.ceil(num_queries / math.ceil(num_queries / chunk))
   pad = -num_queries % chunk
   query = jnp.pad(query, ((0, 0), (0, pad), (0, 0), (0, 0)))
   chunks = einops.rearrange(query, "B (n q) K d -> n B q K d", q=chunk)
@@ -157,17 +246,8 @@ class AttentionReadout(nn.Module):
         to a module that learns its own, or none to one that does not.
     """
     self._check(queries, query_index)
-    _, num_frames, _, channels = features.shape
-    x = nn.LayerNorm()(features)
-    x = (
-      x + LearnedEmbedding((num_frames, 1, channels), name="temporal_posenc")()
-    )
-    x = einops.rearrange(x, "B T N C -> B (T N) C")
-
     query = self._query(queries, query_index)
-    heads = query.shape[-2:]
-    key = nn.DenseGeneral(heads, dtype=self.dtype, name="key_embedding")(x)
-    value = nn.DenseGeneral(heads, dtype=self.dtype, name="value_embedding")(x)
+    key, value = self._keys_and_values(features)
     attended = attend_in_chunks(
       query.astype(self.dtype), key, value, self.query_chunk
     )
@@ -177,9 +257,35 @@ class AttentionReadout(nn.Module):
     attended = einops.rearrange(attended, "B Q K d -> B Q (K d)")
     token = token + nn.Dense(self.width, dtype=self.dtype)(attended)
     mlp = MLP(MLP_RATIO * self.width, self.width, self.dtype, name="MLP_0")
-    token = token + mlp(nn.LayerNorm()(token))
+    token = token + mlp(nn.LayerNorm(name="LayerNorm_1")(token))
     out = nn.Dense(self.num_classes, dtype=self.dtype)(token)
     return out.astype(jnp.float32)
+
+  def _keys_and_values(
+    self, features: Float[Array, "B T N C"]
+  ) -> list[Float[Array, "B M K d"]]:
+    """Returns the projections of the normalized, time-stamped features.
+
+    The norm's scale goes into the kernels, its bias and the temporal embedding
+    into one offset per frame, so that the backward pass needs no derivative by
+    the features, which would be a third of its products.
+    """
+    _, num_frames, _, channels = features.shape
+    heads = (self.num_heads, self.width // self.num_heads)
+    norm = nn.LayerNorm(use_scale=False, use_bias=False, name="standardize")
+    x = norm(features).astype(self.dtype)
+    scale, shift = AffineParams(channels, name="LayerNorm_0")()
+    shape = (num_frames, 1, channels)
+    shift = shift + LearnedEmbedding(shape, name="temporal_posenc")()[:, 0]
+    projections = []
+    for name in ("key_embedding", "value_embedding"):
+      kernel, bias = DenseParams(channels, heads, name=name)()
+      offset = jnp.einsum("TC,CKd->TKd", shift, kernel) + bias
+      kernel = (kernel * scale[:, None, None]).astype(self.dtype)
+      out = jnp.einsum("BTNC,CKd->BTNKd", x, kernel)
+      out = out + offset[:, None].astype(self.dtype)
+      projections.append(einops.rearrange(out, "B T N K d -> B (T N) K d"))
+    return projections
 
   def _query(
     self, queries: Array | None, query_index: Array | None

@@ -284,7 +284,7 @@ def make_head(
   frame_size: tuple[int, int],
   patch: tuple[int, int, int] = patches.PATCH,
   query_hidden: int = 512,
-  query_chunk: int = 0,
+  query_chunk: int = 1024,
   dtype: DTypeLike = jnp.float32,
 ) -> Head:
   """Builds the head of a task.
@@ -372,11 +372,19 @@ def read_out(
 
   Returns:
     The outputs of the head.
+
+  Raises:
+    ValueError: if the label that gives the queries is missing.
   """
   features = to_frames(latents, head.num_frames)
   if isinstance(head, DenseHead):
     return head.apply({"params": params}, features, query_index)
   name = "tracks" if isinstance(head, PointHead) else "boxes"
+  if labels is None or name not in labels:
+    raise ValueError(
+      f"{type(head).__name__} needs the label {name!r}, whose frame 0 is the "
+      "query: give the clips' labels"
+    )
   queries = jnp.asarray(labels[name][:, 0], jnp.float32)
   # Padding may hold NaN, which would reach the shared weights' gradient even
   # though the loss masks it.
