@@ -3,10 +3,11 @@
     FD = |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^(1/2),  C with ddof 1  (1)
 
 With centered data matrices A and B, divided by sqrt(n - 1), the last trace is
-the sum of the singular values of A B^T. Nothing is squared, so this is exact
-for singular covariances and needs neither an epsilon nor complex numbers.
-Replacing A by the R of its QR decomposition changes no singular value, which
-bounds the work by the number of dimensions.
+the sum of the singular values of A B^T. That is exact for singular covariances
+and needs neither an epsilon nor complex numbers. Replacing A by the R of its QR
+decomposition changes no singular value, which bounds the work by the number of
+dimensions; the Cholesky factor of A^T A is the same R, found faster where A is
+well conditioned.
 
 The estimate is biased upwards, the more the fewer rows there are: compare only
 distances with the same numbers of rows.
@@ -24,6 +25,9 @@ from forecasting.shapes import Array
 # eigenvalues are taken for singular values. Measured errors are 1000 times
 # smaller than the estimate.
 _TOLERANCE = 1e-8
+# Smallest pivot of a Cholesky factor, relative, that is trusted: its square
+# stays eight digits above rounding.
+_MIN_PIVOT = 1e-4
 # Up to this size singular values cost next to nothing.
 _SMALL = 256
 # Floating point operations of a singular value decomposition run this many
@@ -176,7 +180,7 @@ def _reduce(
   def factoring(num_rows, rows):
     if num_rows == len(rows):
       return 0.0
-    return 2.0 * len(rows) * num_dims**2 - 2.0 / 3.0 * num_dims**3
+    return 1.0 * len(rows) * num_dims**2 + 1.0 / 3.0 * num_dims**3
 
   choices = [
     (n, m)
@@ -185,7 +189,21 @@ def _reduce(
   ]
   num_pred, num_truth = min(choices, key=lambda sizes: cost(*sizes))
   if num_pred < len(pred):
-    pred = np.linalg.qr(pred, mode="r")
+    pred = _triangular(pred)
   if num_truth < len(truth):
-    truth = np.linalg.qr(truth, mode="r")
+    truth = _triangular(truth)
   return pred, truth
+
+
+def _triangular(rows: Float[np.ndarray, "N V"]) -> Float[np.ndarray, "V V"]:
+  """R of the QR decomposition, up to signs."""
+  try:
+    # Several times faster than QR, but a poorly conditioned matrix loses its
+    # small directions when it is squared.
+    factor = np.linalg.cholesky(rows.T @ rows).T
+  except np.linalg.LinAlgError:
+    return np.linalg.qr(rows, mode="r")
+  pivots = np.diagonal(factor)
+  if pivots.min() < _MIN_PIVOT * pivots.max():
+    return np.linalg.qr(rows, mode="r")
+  return factor

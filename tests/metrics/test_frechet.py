@@ -81,6 +81,14 @@ def test_eigenvalues_are_taken_only_where_they_are_accurate(
   assert value == pytest.approx(expected, rel=1e-8, abs=slack)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.5, 1.0, 2.0, 4.0, 8.0])
+def test_cholesky_factor_is_taken_only_where_it_is_accurate(decay, monkeypatch):
+  truth, pred = _rows(300, 40, 16, decay), _rows(200, 40, 17, 0.8 * decay)
+  value = frechet_distance(pred, truth)
+  monkeypatch.setattr(frechet, "_MIN_PIVOT", 2.0)
+  assert value == pytest.approx(frechet_distance(pred, truth), rel=1e-8)
+
+
 @pytest.mark.parametrize(("num", "dims"), [(50, 8), (8, 50)])
 def test_identical_sets_have_no_distance(num, dims):
   rows = _rows(num, dims, 9)

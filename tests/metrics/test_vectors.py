@@ -103,6 +103,7 @@ def test_points_keep_tracks_that_the_truth_shows_throughout():
   mask[1, 3] = False
   vectors = points_vectors(pred, true, visible, mask)
   assert vectors.example.tolist() == [0, 0, 1, 1, 1]
+  assert vectors.track.tolist() == [2, 3, 0, 1, 2]
   assert (vectors.num_dropped, vectors.num_frames) == (2, 12)
   np.testing.assert_array_equal(vectors.truth[0], true[0, 4:, 2].ravel())
   np.testing.assert_array_equal(vectors.pred[2, 1], pred[1, 1, 4:, 0].ravel())
@@ -150,7 +151,7 @@ def test_batches_join_to_the_rows_of_all_clips():
     for rows in (slice(0, 2), slice(2, 3), slice(3, 5))
   ]
   joined = concatenate(parts)
-  for name in ("pred", "truth", "example"):
+  for name in ("pred", "truth", "example", "track"):
     np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
   assert joined.num_dropped == whole.num_dropped
   assert joined.num_examples == 5

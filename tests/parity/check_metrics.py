@@ -224,9 +224,9 @@ def check_vectors(arrays: Arrays) -> Iterator[Case]:
     pred, truth = arrays[f"pred_{noun}"], arrays[f"gt_{noun}"]
     made = make(pred, truth, mask, arrays["track_mask"])
     if task == "points" and "keep_tracks" in arrays:
-      number = np.bincount(made.example, minlength=made.num_examples)
-      stored = arrays["keep_tracks"].sum(axis=1)
-      yield Case("keep_tracks per clip", number, stored)
+      keep = np.zeros(arrays["keep_tracks"].shape, bool)
+      keep[made.example, made.track] = True
+      yield Case("keep_tracks", keep, arrays["keep_tracks"])
     yield from _compare(_pred_values(task, made, "_pred"), arrays)
     yield from _compare(_truth_values(task, made), arrays)
 

@@ -1,0 +1,58 @@
+"""The scores of a result row, against the metrics they are made of."""
+
+import numpy as np
+import pytest
+
+from forecasting.metrics import frechet, proper, summary
+from forecasting.metrics.vectors import Vectors
+
+
+def rows(num_samples, num_clips=40, seed=0):
+  rng = np.random.default_rng(seed)
+  return Vectors(
+    pred=rng.normal(size=(num_clips, num_samples, 4)) * 1.5,
+    truth=rng.normal(size=(num_clips, 4)),
+    example=np.arange(num_clips),
+    track=np.zeros(num_clips, int),
+    num_examples=num_clips,
+    num_dropped=0,
+    num_frames=2,
+  )
+
+
+def test_distribution_scores_are_those_of_the_metrics():
+  vectors = rows(6)
+  scores, fields = summary.distribution_scores(vectors, 50, 10)
+  assert scores["fd"]["value"] == frechet.fd(vectors).value
+  assert scores["fd_1"]["value"] == frechet.fd_1(vectors).value
+  assert scores["fd"]["value"] != scores["fd_1"]["value"]
+  score = proper.energy_score(vectors.pred, vectors.truth).mean()
+  assert scores["energy_score"]["value"] == pytest.approx(score)
+  for name in ("fd", "fd_1", "energy_score", "crps", "spread_skill"):
+    entry = scores[name]
+    assert entry["low"] < entry["value"] < entry["high"], name
+  assert len(fields["spread_skill_per_lead"]) == 2
+  assert sum(fields["rank_histogram"]) == pytest.approx(1.0)
+  assert fields["fd_rows"] == [40, 240]
+
+
+def test_one_sample_has_no_spread_and_one_frechet_distance():
+  scores, fields = summary.distribution_scores(rows(1), 20, 5)
+  assert scores["fd"] == scores["fd_1"]
+  assert "spread_skill" not in scores
+  assert "rank_histogram" not in fields
+
+
+def test_without_complete_rows_there_are_no_distribution_scores():
+  scores, fields = summary.distribution_scores(rows(3, num_clips=0), 20, 5)
+  assert scores == {}
+  assert fields["num_rows"] == 0
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_best_follows_the_direction_of_the_metric(higher):
+  values = np.array([[1.0, 3.0], [2.0, 6.0], [np.nan, np.nan]])
+  scores, total = summary.sample_scores(values, higher, 20)
+  assert scores["mean"]["value"] == pytest.approx(3.0)
+  assert scores["best"]["value"] == pytest.approx(4.5 if higher else 1.5)
+  assert (total.num_examples, total.num_excluded) == (2, 1)
