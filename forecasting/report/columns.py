@@ -167,8 +167,8 @@ def number_format(values: Iterable[float | None]) -> NumberFormat:
   magnitude = math.floor(math.log10(typical))
   exponent = 0
   if magnitude < -2 or magnitude > 4:
-    exponent = 3 * math.floor(magnitude / 3)
-  return NumberFormat(exponent, max(0, min(3, 2 - (magnitude - exponent))))
+    exponent = 3 * round(magnitude / 3)
+  return NumberFormat(exponent, max(0, min(4, 2 - (magnitude - exponent))))
 
 
 def column_format(column: Column, rows: Iterable[Row]) -> NumberFormat:
@@ -188,9 +188,9 @@ def missing_reason(row: Row, key: str) -> str:
 
 
 def interval(row: Row, key: str) -> tuple[float, float] | None:
-  """Returns the ends of a score's 95 % interval, None if it has none."""
+  """Returns the ends of a score's 95 % interval, None if it has no width."""
   entry: Mapping = row["scores"].get(key, {})
   ends = (entry.get("low"), entry.get("high"))
   if any(end is None or not math.isfinite(end) for end in ends):
     return None
-  return ends
+  return ends if ends[0] != ends[1] else None

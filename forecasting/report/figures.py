@@ -23,6 +23,7 @@ _STYLE = {
   "axes.grid": True,
   "grid.color": "#d8dee4",
   "grid.linewidth": 0.6,
+  "axes.axisbelow": True,
   "axes.titlesize": 10,
   "svg.hashsalt": "report",
 }
@@ -124,14 +125,8 @@ def _spread_skill(rows: Sequence[Row], known: bool) -> Figure | None:
           label=name,
         )
       ax.axhline(1, color="black", linewidth=1)
-      ax.annotate(
-        "calibrated",
-        (first, 1),
-        (0, 3),
-        textcoords="offset points",
-        fontsize=7.5,
-      )
-      ax.set_ylim(bottom=0)
+      ax.set_ylim(0, max(1.2, ax.get_ylim()[1]))
+      _whole_ticks(ax)
       ax.set_title(task)
       ax.set_xlabel("frame")
       ax.set_ylabel("spread / skill")
@@ -145,7 +140,8 @@ def _spread_skill(rows: Sequence[Row], known: bool) -> Figure | None:
         for task, lines in by_task.items()
         for name, values in lines
       ),
-      f"Spread-skill ratio of every forecast frame, against {against}.",
+      f"Spread-skill ratio of every forecast frame, against {against}. "
+      "Black line: 1, calibrated.",
     )
 
 
@@ -173,6 +169,7 @@ def _ranks(rows: Sequence[Row]) -> Figure | None:
       ax.bar(range(len(shares)), shares, color=PALETTE[number % len(PALETTE)])
       ax.axhline(1 / len(shares), color="black", linestyle="--", linewidth=1)
       ax.set_title(f"{name}: {task}", fontsize=8.5)
+      _whole_ticks(ax)
       ax.set_xlabel("rank of the truth")
       ax.set_ylabel("share")
     outer = "; ".join(
@@ -214,6 +211,13 @@ class _canvas:
 
   def __exit__(self, *error):
     self._style.__exit__(*error)
+
+
+def _whole_ticks(ax) -> None:
+  """Frames and ranks are whole numbers."""
+  from matplotlib.ticker import MaxNLocator
+
+  ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def _figure(fig, alt: str, caption: str) -> Figure:

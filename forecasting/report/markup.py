@@ -15,8 +15,13 @@ from forecasting.report.results import Row
 from forecasting.report.tables import Cell, Heading, Table
 
 
-def to_html(table: Table) -> str:
-  """Returns a `<table>` with its footnotes."""
+def to_html(table: Table, caption: bool = True) -> str:
+  """Returns a `<table>` with its footnotes.
+
+  Args:
+    table: to write.
+    caption: whether to show its title; otherwise only screen readers get it.
+  """
   heads = "".join(_html_heading(heading) for heading in table.headings)
   body, previous = [], ""
   for line in table.lines:
@@ -33,8 +38,10 @@ def to_html(table: Table) -> str:
     )
   notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.footnotes)
   notes = f'<ul class="notes">{notes}</ul>' if notes else ""
+  title = html.escape(table.title)
+  shown = f"<caption>{title}</caption>" if caption else ""
   return (
-    f'<div class="scroll"><table><caption>{html.escape(table.title)}</caption>'
+    f'<div class="scroll"><table aria-label="{title}">{shown}'
     f'<thead><tr><th scope="col">Forecaster</th>{heads}</tr></thead>'
     f"<tbody>{''.join(body)}</tbody></table></div>{notes}"
   )

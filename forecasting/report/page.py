@@ -93,7 +93,7 @@ def _results(rows: Sequence[Row]) -> str:
       f"<h3>{html.escape(task.capitalize())}</h3>"
       f"<p>Metric: {html.escape(metric)}, frames {html.escape(frames)}.</p>"
     )
-    parts.append(markup.to_html(tables.task_table(chosen)))
+    parts.append(markup.to_html(tables.task_table(chosen), caption=False))
   return "".join(parts)
 
 

@@ -25,16 +25,17 @@ dl.facts dd { margin: 0; overflow-wrap: anywhere; }
 .warning { border: 2px solid #b00020; border-left-width: 10px;
   padding: 10px 14px; margin: 14px 0; max-width: none; background: #fff5f5; }
 .scroll { overflow-x: auto; margin: 8px 0 2px; }
-table { border-collapse: collapse; font-size: 13px; width: 100%;
+table { border-collapse: collapse; font-size: 12.5px; width: 100%;
   font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: 4px 0; }
-th, td { padding: 5px 7px; text-align: right; vertical-align: top;
+sup { line-height: 0; }
+th, td { padding: 5px 4px 5px 6px; text-align: right; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 thead th { vertical-align: bottom; border-bottom: 2px solid var(--ink);
   font-weight: 600; line-height: 1.25; }
 thead th:first-child, tbody th { text-align: left; font-weight: 500; }
 td small, th small { display: block; white-space: nowrap; line-height: 1.35; }
-td small { font-size: 10.5px; letter-spacing: -.02em; }
+td small { font-size: 10px; letter-spacing: -.03em; }
 td b { font-weight: 800; text-decoration: underline;
   text-decoration-thickness: 1.5px; text-underline-offset: 3px; }
 .arrow { white-space: nowrap; font-weight: 400; }

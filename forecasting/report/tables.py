@@ -121,8 +121,6 @@ def _column(
 def _counts(row: Row) -> list[Cell]:
   calls = row.get("calls_per_sample")
   clips = f"{row['num_examples']} clips"
-  if row.get("num_excluded"):
-    clips += f", {row['num_excluded']} excluded"
   rows = row.get("num_rows")
   return [
     Cell(cols.MISSING if calls is None else f"{calls:g}"),
