@@ -89,6 +89,20 @@ def test_cholesky_factor_is_taken_only_where_it_is_accurate(decay, monkeypatch):
   assert value == pytest.approx(frechet_distance(pred, truth), rel=1e-8)
 
 
+def test_poorly_conditioned_rows_are_not_squared(monkeypatch):
+  rng = np.random.default_rng(18)
+  rotation = np.linalg.qr(rng.normal(size=(20, 20)))[0]
+  scale = np.array([1.0] + [2e-8] * 19)
+  truth = (rng.normal(size=(300, 20)) * scale) @ rotation
+  pred = truth + 1e-3 * rng.normal(size=(300, 20))
+  value = frechet_distance(pred, truth)
+  monkeypatch.setattr(frechet, "_MIN_PIVOT", 2.0)
+  exact = frechet_distance(pred, truth)
+  assert value == pytest.approx(exact, rel=1e-8)
+  monkeypatch.setattr(frechet, "_MIN_PIVOT", 0.0)
+  assert frechet_distance(pred, truth) != pytest.approx(exact, rel=1e-8)
+
+
 @pytest.mark.parametrize(("num", "dims"), [(50, 8), (8, 50)])
 def test_identical_sets_have_no_distance(num, dims):
   rows = _rows(num, dims, 9)
