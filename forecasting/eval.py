@@ -9,7 +9,7 @@ evaluator; with --config.eval.* it scores with other settings.
 
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from forecasting import experiment, validation
@@ -31,7 +31,6 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  logging.set_verbosity(logging.INFO)
   _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
   _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; default runs/<config name>."

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from forecasting import experiment, validation
@@ -88,9 +88,7 @@ def default_workdir(config: ConfigDict, workdir: str | None) -> Path:
 def _announce(row: results.Row) -> None:
   names = ("mean", "best", "fd_1", "energy_score")
   numbers = " ".join(f"{name}={results.score(row, name):.4g}" for name in names)
-  logging.info(
-    "%s %s: %s %s", row["task"], row["forecaster"], row["metric"], numbers
-  )
+  print(f"{row['task']} {row['forecaster']}: {row['metric']} {numbers}")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -98,13 +96,12 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
   config = _CONFIG.value
-  logging.info("devices: %s", jax.devices())
+  print(f"devices: {jax.devices()}")
   report = run(config, default_workdir(config, _WORKDIR.value))
   print(f"report: {report}")
 
 
 if __name__ == "__main__":
-  logging.set_verbosity(logging.INFO)
   _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
   _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; default runs/<config name>."

@@ -1,0 +1,74 @@
+"""Decoding futures through a frozen readout."""
+
+import jax
+import numpy as np
+import pytest
+
+from forecasting.readouts import heads
+from forecasting.samples import decode, panels
+
+TASKS = ("pixels", "depth", "points", "boxes")
+
+
+def setup(task, seed=0):
+  rng = np.random.default_rng(seed)
+  head = heads.make_head(
+    task,
+    width=8,
+    num_heads=2,
+    num_frames=4,
+    frame_size=(16, 16),
+    query_hidden=8,
+  )
+  params = heads.init_head(head, jax.random.key(seed), 4, 6)
+  context = rng.normal(size=(2, 1, 2, 2, 6)).astype(np.float32)
+  futures = rng.normal(size=(2, 3, 1, 2, 2, 6)).astype(np.float32)
+  labels = {
+    "tracks": rng.uniform(size=(2, 4, 3, 2)).astype(np.float32),
+    "boxes": rng.uniform(size=(2, 4, 3, 4)).astype(np.float32),
+  }
+  return head, params, context, futures, labels
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_each_sample_is_read_out_behind_the_context(task):
+  head, params, context, futures, labels = setup(task)
+  outputs = decode.decode(head, params, context, futures, labels)
+  for s in range(3):
+    latents = np.concatenate([context, futures[:, s]], axis=1)
+    alone = heads.read_out(head, params, latents, labels)
+    for name, value in alone.items():
+      np.testing.assert_allclose(outputs[name][:, s], value, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", ["points", "boxes"])
+def test_later_labels_do_not_reach_the_readout(task):
+  head, params, context, futures, labels = setup(task)
+  changed = {k: v.copy() for k, v in labels.items()}
+  for value in changed.values():
+    value[:, 1:] = -7.0
+  first = decode.decode(head, params, context, futures, labels)
+  second = decode.decode(head, params, context, futures, changed)
+  for name in first:
+    np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_panels_keep_the_first_clips_and_three_samples(tmp_path):
+  rng = np.random.default_rng(0)
+  batch = {
+    "video": rng.integers(0, 255, (4, 4, 8, 8, 3), dtype=np.uint8),
+    "boxes": rng.uniform(size=(4, 4, 2, 4)).astype(np.float32),
+    "box_mask": np.ones((4, 4, 2), bool),
+    "object_mask": np.ones((4, 2), bool),
+  }
+  boxes = rng.uniform(size=(4, 5, 4, 2, 4)).astype(np.float32)
+  kept = panels.Panels(2, 1)
+  kept.add("boxes", "flow", batch, {"boxes": boxes})
+  kept.write(tmp_path)
+  with np.load(tmp_path / "boxes.npz") as file:
+    assert file["flow/samples"].shape == (2, 3, 4, 2, 4)
+    np.testing.assert_allclose(
+      file["flow/mean"], boxes[:2].mean(axis=1), atol=1e-3
+    )
+    np.testing.assert_array_equal(file["truth"], batch["boxes"][:2])
+  assert [path.name for path in tmp_path.iterdir()] == ["boxes.npz"]
