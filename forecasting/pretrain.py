@@ -83,7 +83,7 @@ def make_trainee(config: ConfigDict) -> Trainee:
 
 def read_curve(workdir: Path) -> list[dict[str, float]]:
   """Returns the rows of a run's metrics, rounded."""
-  keep = ("step", "loss", "pixels", "color", "visible")
+  keep = ("step", "loss", "hidden", "visible")
   lines = (workdir / "metrics.jsonl").read_text().splitlines()
   rows = [json.loads(line) for line in lines]
   return [

@@ -32,20 +32,20 @@ def get_config(variant: str = "") -> ConfigDict:
       "decoder_width": 96,
       "decoder_depth": 2,
       "decoder_heads": 2,
-      "normalize_target": True,
-      "color_weight": 0.25,
-      "visible_weight": 0.1,
+      "normalize_target": False,
+      "visible_weight": 0.3,
       "flip": True,
     }
   )
-  cfg.optimizer = config.optimizer_config(1.5e-3, weight_decay=0.05, b2=0.95)
-  cfg.optimizer.warmup_steps = 200
+  cfg.optimizer = config.optimizer_config(2e-3, weight_decay=0.05, b2=0.95)
+  cfg.optimizer.warmup_steps = 100
   cfg.optimizer.end_factor = 0.01
-  cfg.steps = 3000
-  cfg.ema_decay = 0.998
+  cfg.steps = 3600
+  cfg.ema_decay = 0.995
   cfg.train = config.train_config()
+  cfg.train.batch_size = 16
   cfg.train.log_every = 25
-  cfg.train.checkpoint_every = 100
+  cfg.train.checkpoint_every = 200
   if variant == "smoke":
     cfg.name += "_smoke"
     cfg.data.train_clips = 16

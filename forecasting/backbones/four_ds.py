@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Float, Int
 
-from forecasting.backbones.vit import Transformer
+from forecasting.backbones.vit import Transformer, wave_positions
 from forecasting.shapes import Array
 
 READOUT_DEPTH = 0.95  # the public readout code's relative depth
@@ -116,7 +116,7 @@ class PositionTable(nn.Module):
   def __call__(self, num_slots: int) -> Float[Array, "n D"]:
     """Returns the rows of the first `num_slots` slots, flattened."""
     table = self.param(
-      "embeddings", nn.initializers.normal(0.02), (*self.grid, self.width)
+      "embeddings", lambda _: jnp.array(wave_positions(self.grid, self.width))
     )
     return rearrange(table[:num_slots], "t h w D -> (t h w) D")
 

@@ -11,12 +11,41 @@ import functools
 
 import flax.linen as nn
 import jax
+import numpy as np
 from einops import rearrange
 from jaxtyping import Float
 
 from forecasting.shapes import Array
 
 NORM_EPSILON = 1e-6
+LONGEST_WAVE = 30.0  # of initial positions, over the shortest; our choice
+
+
+def wave_positions(
+  grid: tuple[int, int, int], width: int
+) -> Float[np.ndarray, "t h w D"]:
+  """Returns sines and cosines of time, row and column, side by side.
+
+  The initial value of learned tables: with small random ones, a masked
+  autoencoder spends hundreds of steps before it knows where a token is.
+
+  Args:
+    grid: slots, rows and columns.
+    width: features; a sixth of them for each of the six waves, and zeros for
+      what is left.
+
+  Returns:
+    Values in [-1, 1], float32.
+
+  Source: VideoMAE and V-JEPA fix such tables; learning on is our choice.
+  """
+  count = width // 6
+  rates = LONGEST_WAVE ** (-np.arange(count) / max(count - 1, 1))
+  angles = np.stack(np.indices(grid), axis=-1)[..., None] * rates
+  waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
+  waves = rearrange(waves, "t h w i k -> t h w (i k)")
+  rest = width - waves.shape[-1]
+  return np.pad(waves, ((0, 0),) * 3 + ((0, rest),)).astype(np.float32)
 
 
 class Attention(nn.Module):
@@ -32,14 +61,27 @@ class Attention(nn.Module):
   def __call__(self, tokens: Float[Array, "B n D"]) -> Float[Array, "B n D"]:
     """Mixes the tokens of each clip."""
     width = tokens.shape[-1]
+    xavier = nn.initializers.xavier_uniform()
+    # Queries and keys start equal, so that tokens first attend to their like,
+    # neighbors above all (mimetic initialization, arXiv 2305.09828).
+    is_new = self.has_rng("params")
+    shared = self.make_rng("params") if is_new else None
+
+    def similar(key, *args):
+      return xavier(shared if is_new else key, *args)
+
     project = functools.partial(
-      nn.DenseGeneral,
-      (self.heads, width // self.heads),
-      kernel_init=nn.initializers.xavier_uniform(),
+      nn.DenseGeneral, (self.heads, width // self.heads)
     )
-    query = rearrange(project(name="query")(tokens), "B n K d -> B K n d")
-    key = rearrange(project(name="key")(tokens), "B m K d -> B K d m")
-    value = rearrange(project(name="value")(tokens), "B m K d -> B K m d")
+    query = rearrange(
+      project(kernel_init=similar, name="query")(tokens), "B n K d -> B K n d"
+    )
+    key = rearrange(
+      project(kernel_init=similar, name="key")(tokens), "B m K d -> B K d m"
+    )
+    value = rearrange(
+      project(kernel_init=xavier, name="value")(tokens), "B m K d -> B K m d"
+    )
     scale = (width // self.heads) ** -0.5
     # Plain matrix products: on CPU XLA is up to 1.5 times as fast with them as
     # with the einsum that leaves the layout of the keys to it.
@@ -47,7 +89,7 @@ class Attention(nn.Module):
     return nn.DenseGeneral(
       width,
       axis=(-2, -1),
-      kernel_init=nn.initializers.xavier_uniform(),
+      kernel_init=xavier,
       name="out",
     )(rearrange(mixed, "B K n d -> B n K d"))
 

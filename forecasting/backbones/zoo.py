@@ -65,7 +65,7 @@ class BackboneSpec:
     return self.num_frames // self.tubelet, side, side
 
 
-_BUCKET = "storage.googleapis.com/representations4d/checkpoints"
+_BUCKET = "https://storage.googleapis.com/representations4d/checkpoints"
 _RELEASED = "CC-BY-4.0"
 
 
@@ -111,7 +111,7 @@ _SPECS = (
     3072,
     license=_RELEASED,
     checkpoint="scaling4d_dist_b.npz",
-    download=f"{_BUCKET}/scaling4d_dist_b.npz (88M parameters, 0.35 GB)",
+    download=f"{_BUCKET}/scaling4d_dist_b.npz (88M parameters, 334 MB)",
   ),
   _four_ds("4ds_l", 1024, 24, 16, 4096),
   _four_ds("4ds_h", 1280, 32, 16, 5120),

@@ -1,0 +1,172 @@
+"""Masking, targets, and what may influence what."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from forecasting.backbones.four_ds import FourDS
+from forecasting.pretraining import masked_pixels
+
+GRID = (2, 4, 4)
+CFG = {
+  "masking": "random",
+  "mask_fraction": 0.75,
+  "decode_fraction": 0.5,
+  "decoder_width": 24,
+  "decoder_depth": 1,
+  "decoder_heads": 2,
+  "normalize_target": False,
+  "visible_weight": 0.3,
+  "flip": True,
+}
+
+
+def make_task(**changes):
+  encoder = FourDS((2, 4, 4), GRID, width=24, depth=2, heads=2, mlp_dim=48)
+  return masked_pixels.MaskedPixels(encoder, {**CFG, **changes})
+
+
+def make_video(batch=3):
+  rng = np.random.default_rng(0)
+  return rng.integers(0, 256, (batch, 4, 16, 16, 3), np.uint8)
+
+
+def test_random_mask():
+  def draw(key):
+    return masked_pixels.draw_mask(key, (8, 8, 8), "random", 0.9, 0.5)
+
+  visible, decoded = map(
+    np.asarray, jax.vmap(draw)(jax.random.split(jax.random.key(0), 400))
+  )
+  assert visible.shape == (400, 51)
+  assert decoded.shape == (400, 230)  # half of 461, rounded to even
+  for row in np.concatenate([visible, decoded], axis=1):
+    assert len(set(row)) == 281
+  counts = np.bincount(visible.ravel(), minlength=512)
+  # Binomial with mean 39.8 and deviation 6.
+  assert counts.min() > 12 and counts.max() < 75
+  assert not (visible[0] == visible[1]).all()
+
+
+def test_tube_mask_hides_the_same_places_in_every_slot():
+  visible, decoded = masked_pixels.draw_mask(
+    jax.random.key(0), (8, 8, 8), "tube", 0.9, 0.5
+  )
+  slots, places = np.divmod(np.asarray(visible), 64)
+  assert len(visible) == 48 and len(set(places)) == 6
+  for place in set(places):
+    assert sorted(slots[places == place]) == list(range(8))
+  assert not set(np.asarray(decoded) % 64) & set(places)
+
+
+def test_unknown_masking_is_refused():
+  with pytest.raises(ValueError, match=r"masked_pixels\.masking"):
+    masked_pixels.draw_mask(jax.random.key(0), GRID, "block", 0.9, 0.5)
+
+
+def test_hidden_pixels_never_enter_the_encoder():
+  task = make_task()
+  params = task.init(jax.random.key(0))["encoder"]
+  video = jnp.asarray(make_video(1), jnp.float32) / 255
+  visible = jnp.array([[3, 17, 30]])
+
+  def total(v):
+    tokens = task.encoder.apply({"params": params}, v, visible)
+    return jnp.square(tokens).sum()
+
+  grads = np.asarray(
+    masked_pixels.to_patches(jax.grad(total)(video), task.encoder.patch)
+  )
+  seen = np.abs(grads[0]).max(-1)
+  assert set(np.flatnonzero(seen)) == {3, 17, 30}
+
+
+def test_visible_subset_equals_all_if_all_are_visible():
+  task = make_task()
+  params = {"params": task.init(jax.random.key(0))["encoder"]}
+  video = jnp.asarray(make_video(1), jnp.float32) / 255
+  order = jax.random.permutation(jax.random.key(1), 32)[None]
+  whole = task.encoder.apply(params, video)
+  mixed = task.encoder.apply(params, video, order)
+  np.testing.assert_allclose(mixed, whole[:, order[0]], atol=1e-4)
+
+
+def test_targets():
+  patches = np.random.default_rng(0).random((1, 2, 96)).astype(np.float32)
+  raw = masked_pixels.patch_targets(patches, False)
+  np.testing.assert_allclose(raw, (patches - 0.5) * 4, rtol=1e-5)
+  normalized = np.asarray(masked_pixels.patch_targets(patches, True))
+  for channel in range(3):
+    pixels = patches[0, 1, channel::3].astype(np.float64)
+    expected = (pixels - pixels.mean()) / np.sqrt(pixels.var() + 1e-4)
+    np.testing.assert_allclose(
+      normalized[0, 1, channel::3], expected, rtol=1e-4
+    )
+
+
+def test_flat_tubelets_have_finite_targets():
+  flat = np.full((1, 1, 96), 0.3, np.float32)
+  target = np.asarray(masked_pixels.patch_targets(flat, True))
+  np.testing.assert_allclose(target, 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("masking", ["random", "tube"])
+def test_loss_falls_on_one_batch(normalize, masking):
+  task = make_task(normalize_target=normalize, masking=masking)
+  params = task.init(jax.random.key(0))
+  optimizer = optax.adam(3e-3)
+  state = optimizer.init(params)
+  batch = {"video": make_video()}
+
+  @jax.jit
+  def step(params, state):
+    value_and_grad = jax.value_and_grad(task.loss, has_aux=True)
+    (loss, parts), grads = value_and_grad(params, batch, jax.random.key(1))
+    updates, state = optimizer.update(grads, state, params)
+    return optax.apply_updates(params, updates), state, loss, parts
+
+  losses = []
+  for _ in range(30):
+    params, state, loss, parts = step(params, state)
+    losses.append(float(loss))
+  assert losses[-1] < 0.6 * losses[0]
+  expected = parts["hidden"] + 0.3 * parts["visible"]
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_draws_of_a_clip_do_not_depend_on_the_batch():
+  task = make_task()
+  params = task.init(jax.random.key(0))
+  loss = jax.jit(lambda batch: task.loss(params, batch, jax.random.key(1))[0])
+  alone = loss({"video": make_video(1)})
+  pair = loss({"video": make_video(2)})
+  np.testing.assert_allclose(
+    2 * pair - alone, loss_of_second(task, params), rtol=1e-4
+  )
+
+
+def loss_of_second(task, params):
+  """The second clip's loss with draws made by hand from its own key."""
+  key = jax.random.fold_in(jax.random.key(1), 1)
+  video = jnp.asarray(make_video(2)[1:], jnp.float32) / 255
+  mask_key, flip_key = jax.random.split(key)
+  visible, decoded = masked_pixels.draw_mask(
+    mask_key, GRID, "random", CFG["mask_fraction"], CFG["decode_fraction"]
+  )
+  if jax.random.bernoulli(flip_key):
+    video = video[:, :, :, ::-1]
+  tokens = task.encoder.apply(
+    {"params": params["encoder"]}, video, visible[None]
+  )
+  predicted = task.decoder.apply(
+    {"params": params["decoder"]}, tokens, visible[None], decoded[None]
+  )
+  patches = masked_pixels.to_patches(video, task.encoder.patch)[0]
+  count = len(visible)
+  targets = (patches - 0.5) * 4
+  hidden = jnp.square(predicted[0, count:] - targets[decoded]).mean()
+  seen = jnp.square(predicted[0, :count] - targets[visible]).mean()
+  return hidden + 0.3 * seen
