@@ -62,11 +62,18 @@ def depth_range(depth: Float[Array, "*T H W 1"]) -> tuple[float, float]:
 
 
 def depth_picture(
-  frame: Float[Array, "H W 1"], low: float, high: float
+  frame: Float[Array, "H W 1"], low: float, high: float, is_truth: bool
 ) -> np.ndarray:
-  """Returns a depth map in color; gray where there is no measurement."""
+  """Returns a depth map in color, gray where there is no depth.
+
+  Args:
+    frame: meters; 0 means no measurement in the truth only.
+    low: meters at the dark end of the scale.
+    high: meters at its bright end.
+    is_truth: whether it was measured rather than forecast.
+  """
   meters = np.asarray(frame, np.float32)[..., 0]
-  valid = np.isfinite(meters) & (meters > 0)
+  valid = np.isfinite(meters) & ((meters > 0) | (not is_truth))
   share = (np.where(valid, meters, low) - low) / (high - low)
   colors = colormap()[np.round(255 * share.clip(0, 1)).astype(int)]
   return np.where(valid[..., None], colors, np.uint8(_NO_DEPTH)).astype(

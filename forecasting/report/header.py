@@ -45,7 +45,8 @@ ABOUT_CLIPS = """
 <span class="key forecast"></span>dashed orange border: forecast frames. Boxes
 and points are drawn on the dimmed true video, one color per object in all
 columns. Forecast boxes are solid, true ones dashed; forecast points are filled
-dots (rings if predicted occluded), true ones crosses.</p>
+dots (rings if predicted occluded), true ones crosses. Gray depth: no
+measurement.</p>
 """
 
 

@@ -100,7 +100,9 @@ class Clips:
     def tile(clip: int, time: int, size: int):
       frame = shown[clip, time]
       if self.depth_range:
-        frame = drawing.depth_picture(frame, *self.depth_range)
+        frame = drawing.depth_picture(
+          frame, *self.depth_range, is_truth=values is None
+        )
       return drawing.enlarge(drawing.picture(frame), size)
 
     return tile

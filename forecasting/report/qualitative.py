@@ -155,7 +155,7 @@ def _counter(draw, time: int, num_frames: int, num_context: int) -> None:
   text = f"frame {time:2d} / {num_frames - 1}  {word}"
   draw.text((2, _BAR // 2), text, color, drawing.font(14, True), anchor="lm")
   for number in range(num_frames):
-    left, middle = 190 + 9 * number, _BAR // 2
+    left, middle = 206 + 9 * number, _BAR // 2
     box = (left, middle - 5, left + 6, middle + 5)
     hue = drawing.OBSERVED if number < num_context else drawing.FORECAST
     draw.rectangle(box, fill=hue if number <= time else "white", outline=hue)
@@ -181,7 +181,8 @@ def _strip(clips: Clips, columns: Sequence[Column], clip: int):
   from PIL import Image, ImageDraw
 
   future = np.linspace(clips.num_context, clips.num_frames - 1, NUM_STILLS - 2)
-  times = sorted({0, clips.num_context - 1, *future.round().astype(int)})
+  future = future.round().astype(int).tolist()
+  times = sorted({0, clips.num_context - 1, *future})
   first = drawing.framed(columns[0].tile(clip, 0, STILL_TILE), True)
   step, left = first.width + _MARGIN, 130
   width = left + step * len(times)
@@ -201,7 +202,7 @@ def _strip(clips: Clips, columns: Sequence[Column], clip: int):
       anchor="mm",
     )
     for number, column in enumerate(columns):
-      tile = column.tile(clip, int(time), STILL_TILE)
+      tile = column.tile(clip, time, STILL_TILE)
       y = _LABEL + number * step
       image.paste(drawing.framed(tile, is_observed), (x, y))
   for number, column in enumerate(columns):
