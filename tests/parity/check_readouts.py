@@ -74,7 +74,7 @@ def check_dense(task: str, arrays: Arrays) -> Iterator[Pair]:
     num_heads=num_heads,
     patch=dense_patch(numbers, num_queries, (num_frames, height, width)),
   )
-  out = head.apply({"params": params}, arrays["inputs"])[task]
+  out = jax.jit(head.apply)({"params": params}, arrays["inputs"])[task]
   yield "output", out, arrays["output"]
 
 
@@ -96,7 +96,9 @@ def check_points(arrays: Arrays) -> Iterator[Pair]:
   head = heads.PointHead(
     num_frames=arrays["out_values"].shape[1], **query_sizes(params)
   )
-  out = head.apply({"params": params}, arrays["inputs"], arrays["queries"])
+  out = jax.jit(head.apply)(
+    {"params": params}, arrays["inputs"], arrays["queries"]
+  )
   visible, certain = out["visible_logit"], out["certainty_logit"]
   yield "values", out["tracks"], arrays["out_values"]
   yield "visible_logit", visible[..., None], arrays["out_logits_visible"]
@@ -113,7 +115,9 @@ def check_boxes(arrays: Arrays) -> Iterator[Pair]:
   head = heads.BoxHead(
     num_frames=arrays["out_values"].shape[1], **query_sizes(params)
   )
-  out = head.apply({"params": params}, arrays["inputs"], arrays["queries"])
+  out = jax.jit(head.apply)(
+    {"params": params}, arrays["inputs"], arrays["queries"]
+  )
   yield "values", out["boxes"], arrays["out_values"]
 
 
@@ -127,7 +131,8 @@ def check_frames_and_fourier(arrays: Arrays) -> Iterator[Pair]:
   for size in ("2", "4"):
     expected = arrays[f"fourier{size}"]
     bases = expected.shape[-1] // (2 * int(size))
-    out = heads.fourier_features(arrays[f"coords{size}"], bases)
+    fourier = jax.jit(heads.fourier_features, static_argnums=1)
+    out = fourier(arrays[f"coords{size}"], bases)
     yield f"fourier{size}", out, expected
   index = int(int(arrays["n_activations"]) * RELATIVE_DEPTH) - 1
   yield "chosen_index", np.asarray(index), arrays["chosen_index"]

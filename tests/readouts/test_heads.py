@@ -1,8 +1,6 @@
 """The four heads: shapes, order of outputs, subsets, what they may see."""
 
 import math
-import os
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -57,20 +55,6 @@ def read_out(head, params, *args):
   return jax.jit(lambda params, *args: heads.read_out(head, params, *args))(
     params, *args
   )
-
-
-def test_golden_outputs():
-  from tests.parity import check_readouts
-
-  root = Path(__file__).parents[2]
-  folder = Path(
-    os.environ.get(
-      "FORECASTING_GOLDENS", root.parent / "shared" / "reference" / "goldens"
-    )
-  )
-  if not (folder / "readouts").is_dir():
-    pytest.skip(f"no goldens in {folder}; set FORECASTING_GOLDENS")
-  assert check_readouts.check_folder(folder / "readouts")
 
 
 def test_size_of_the_official_depth_head():
