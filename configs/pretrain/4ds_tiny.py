@@ -33,14 +33,14 @@ def get_config(variant: str = "") -> ConfigDict:
       "decoder_depth": 2,
       "decoder_heads": 2,
       "normalize_target": False,
-      "visible_weight": 0.3,
+      "visible_weight": 1.0,  # of reconstructing what the encoder saw
       "flip": True,
     }
   )
   cfg.optimizer = config.optimizer_config(2e-3, weight_decay=0.05, b2=0.95)
   cfg.optimizer.warmup_steps = 100
   cfg.optimizer.end_factor = 0.01
-  cfg.steps = 3600
+  cfg.steps = 5000
   cfg.ema_decay = 0.995
   cfg.train = config.train_config()
   cfg.train.batch_size = 16

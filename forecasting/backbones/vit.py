@@ -68,6 +68,7 @@ class Attention(nn.Module):
     shared = self.make_rng("params") if is_new else None
 
     def similar(key, *args):
+      # Linen calls initializers with existing parameters too, for the shape.
       return xavier(shared if is_new else key, *args)
 
     project = functools.partial(

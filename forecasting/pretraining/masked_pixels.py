@@ -8,8 +8,9 @@ Targets are the pixels themselves, or the pixels normalized per channel within
 the tubelet. Normalized ones make a network care for structure, but in scenes
 that move this much most of it cannot be guessed from a tenth of the tubelets,
 and in a short pretraining nothing was learnt from them. Visible tubelets are
-reconstructed too, with a smaller weight (our choice), since a readout of
-pixels needs the color and detail of the token's own place.
+reconstructed too, by one dense layer from the encoder's normalized tokens (our
+choice): a readout of pixels needs the detail of the token's own place, which
+prediction alone lets the encoder forget.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 from einops import rearrange, reduce
 from jaxtyping import Float, Int, Key
 
+from forecasting.backbones.encode import layer_norm
 from forecasting.backbones.four_ds import FourDS, to_patches
 from forecasting.backbones.vit import Transformer, wave_positions
 from forecasting.shapes import Array, Params, PRNGKey
@@ -53,18 +55,22 @@ class Decoder(nn.Module):
     visible: Int[Array, "B v"],
     decoded: Int[Array, "B m"],
   ) -> Float[Array, "B n p"]:
-    """Returns predictions for the visible tokens, then the decoded ones."""
+    """Returns visible tokens reconstructed, then decoded ones guessed."""
     positions = self.param("positions", self._initial_positions)
     mask_token = self.param(
       "mask_token", nn.initializers.normal(0.02), (self.width,)
     )
-    tokens = nn.LayerNorm(name="input_norm")(tokens)
+    tokens = layer_norm(tokens)
+    reconstructed = nn.Dense(self.outputs, name="reconstruction")(tokens)
     tokens = nn.Dense(self.width, name="input")(tokens) + positions[visible]
     tokens = jnp.concatenate([tokens, mask_token + positions[decoded]], axis=1)
     tokens = Transformer(
       self.depth, self.heads, 4 * self.width, final_norm=True, name="processor"
     )(tokens)
-    return nn.Dense(self.outputs, name="output")(tokens)
+    guessed = nn.Dense(self.outputs, name="output")(
+      tokens[:, visible.shape[1] :]
+    )
+    return jnp.concatenate([reconstructed, guessed], axis=1)
 
   def _initial_positions(self, key: PRNGKey) -> Float[Array, "n D"]:
     """Returns waves; draws nothing."""
