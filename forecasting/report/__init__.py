@@ -1,1 +1,1 @@
-
+"""Report: result rows, curves and clips -> one page and tables."""

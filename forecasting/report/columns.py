@@ -166,13 +166,20 @@ def number_format(values: Iterable[float | None]) -> NumberFormat:
   typical = statistics.median(sizes)
   magnitude = math.floor(math.log10(typical))
   exponent = 0
-  if magnitude < -2 or magnitude > 4:
+  if magnitude < -1 or magnitude > 4:
     exponent = 3 * round(magnitude / 3)
-  return NumberFormat(exponent, max(0, min(4, 2 - (magnitude - exponent))))
+  return NumberFormat(exponent, max(0, min(3, 2 - (magnitude - exponent))))
 
 
-def column_format(column: Column, rows: Iterable[Row]) -> NumberFormat:
-  """Returns the format of a column's numbers."""
+def column_format(column: Column, rows: Sequence[Row]) -> NumberFormat:
+  """Returns the format of a column's numbers.
+
+  A standard deviation is written as the mean it belongs to, with one more
+  digit.
+  """
+  if column.key == "std":
+    mean = number_format(score(row, "mean") for row in rows)
+    return NumberFormat(mean.exponent, min(3, mean.decimals + 1))
   return number_format(score(row, column.key) for row in rows)
 
 

@@ -202,23 +202,29 @@ def dashed_line(draw, start, end, color: str, width: int) -> None:
 
 def framed(image, is_observed: bool):
   """Returns an image with a border that tells observed from forecast."""
+  out = _border(*image.size, is_observed).copy()
+  out.paste(image, (_BORDER, _BORDER))
+  return out
+
+
+@functools.cache
+def _border(width: int, height: int, is_observed: bool):
+  """An empty frame for an image of a size."""
   from PIL import Image, ImageDraw
 
-  width, height = (side + 2 * _BORDER for side in image.size)
+  width, height = width + 2 * _BORDER, height + 2 * _BORDER
   out = Image.new("RGB", (width, height), "white")
   draw = ImageDraw.Draw(out)
-  edge = (0, 0, width - 1, height - 1)
   if is_observed:
-    draw.rectangle(edge, fill=OBSERVED)
-  else:
-    middle = _BORDER // 2 - 1
-    right, bottom = width - 1 - _BORDER // 2, height - 1 - _BORDER // 2
-    for start, end in (
-      ((0, middle), (width, middle)),
-      ((right, 0), (right, height)),
-      ((0, bottom), (width, bottom)),
-      ((middle, 0), (middle, height)),
-    ):
-      dashed_line(draw, start, end, FORECAST, width=_BORDER)
-  out.paste(image, (_BORDER, _BORDER))
+    draw.rectangle((0, 0, width - 1, height - 1), fill=OBSERVED)
+    return out
+  middle = _BORDER // 2 - 1
+  right, bottom = width - 1 - _BORDER // 2, height - 1 - _BORDER // 2
+  for start, end in (
+    ((0, middle), (width, middle)),
+    ((right, 0), (right, height)),
+    ((0, bottom), (width, bottom)),
+    ((middle, 0), (middle, height)),
+  ):
+    dashed_line(draw, start, end, FORECAST, width=_BORDER)
   return out

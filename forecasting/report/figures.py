@@ -80,8 +80,8 @@ def curves(metrics: Sequence[Mapping[str, Any]], run: str) -> Figure | None:
       ax.plot(steps, losses, color=PALETTE[0], linewidth=0.8, alpha=0.45)
       ax.plot(steps, _smooth(losses), color=PALETTE[0], linewidth=1.6)
       if min(losses) > 0 and max(losses) > 3 * min(losses):
-        ax.set_yscale("log")
-      ax.set_title(f"{name}: {losses[-1]:.3g} at step {steps[-1]}")
+        _log_scale(ax)
+      ax.set_title(f"{name}: {losses[-1]:.3g}")
       ax.set_xlabel("step")
       ax.set_ylabel("loss")
     ends = "; ".join(
@@ -92,7 +92,8 @@ def curves(metrics: Sequence[Mapping[str, Any]], run: str) -> Figure | None:
       fig,
       f"Training loss from first to last logged step: {ends}.",
       f"Training loss of {run}: every logged step (thin) and its running mean "
-      "(thick); logarithmic where the loss fell by more than a factor of 3.",
+      "(thick), the last value in the title; logarithmic where the loss fell "
+      "by more than a factor of 3.",
     )
 
 
@@ -218,6 +219,16 @@ def _whole_ticks(ax) -> None:
   from matplotlib.ticker import MaxNLocator
 
   ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def _log_scale(ax) -> None:
+  """Logarithmic, labelled 0.1, 0.2, 0.5 rather than by powers."""
+  from matplotlib import ticker
+
+  ax.set_yscale("log")
+  ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+  ax.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+  ax.yaxis.set_minor_locator(ticker.NullLocator())
 
 
 def _figure(fig, alt: str, caption: str) -> Figure:

@@ -48,12 +48,17 @@ def to_html(table: Table, caption: bool = True) -> str:
 
 
 def _html_heading(heading: Heading) -> str:
-  label = html.escape(heading.label)
+  *words, last = heading.label.split(" ")
   arrow = (
     f' <span class="arrow">{heading.arrow}</span>' if heading.arrow else ""
   )
+  # A lone arrow stays with the last word; "→truth" may have its own line.
+  last = html.escape(last) + arrow
+  if len(heading.arrow) == 1:
+    last = f'<span class="keep">{last}</span>'
   unit = f"<small>{html.escape(heading.unit)}</small>" if heading.unit else ""
-  return f'<th scope="col">{label}{arrow}{unit}</th>'
+  label = " ".join([*map(html.escape, words), last])
+  return f'<th scope="col">{label}{unit}</th>'
 
 
 def _html_cell(cell: Cell) -> str:

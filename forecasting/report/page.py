@@ -90,10 +90,11 @@ def _results(rows: Sequence[Row]) -> str:
     metric = columns.METRIC_NAMES.get(chosen[0]["metric"], chosen[0]["metric"])
     frames = chosen[0].get("frames", "after the context")
     parts.append(
-      f"<h3>{html.escape(task.capitalize())}</h3>"
+      f"<div><h3>{html.escape(task.capitalize())}</h3>"
       f"<p>Metric: {html.escape(metric)}, frames {html.escape(frames)}.</p>"
     )
-    parts.append(markup.to_html(tables.task_table(chosen), caption=False))
+    table = markup.to_html(tables.task_table(chosen), caption=False)
+    parts.append(f"{table}</div>")
   return "".join(parts)
 
 

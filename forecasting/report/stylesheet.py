@@ -29,7 +29,7 @@ table { border-collapse: collapse; font-size: 12.5px; width: 100%;
   font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: 4px 0; }
 sup { line-height: 0; }
-th, td { padding: 5px 4px 5px 6px; text-align: right; vertical-align: top;
+th, td { padding: 5px 3px 5px 5px; text-align: right; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 thead th { vertical-align: bottom; border-bottom: 2px solid var(--ink);
   font-weight: 600; line-height: 1.25; }
@@ -38,7 +38,8 @@ td small, th small { display: block; white-space: nowrap; line-height: 1.35; }
 td small { font-size: 10px; letter-spacing: -.03em; }
 td b { font-weight: 800; text-decoration: underline;
   text-decoration-thickness: 1.5px; text-underline-offset: 3px; }
-.arrow { white-space: nowrap; font-weight: 400; }
+.arrow, .keep { white-space: nowrap; }
+.arrow { font-weight: 400; }
 tr.first th, tr.first td { border-top: 2px solid #8c959f; }
 tr.oracle { background: var(--wash); font-style: italic; }
 ul.notes { font-size: 12px; color: var(--soft); padding-left: 18px;
@@ -64,11 +65,13 @@ details > summary { cursor: pointer; color: var(--soft); }
   body { padding: 0; max-width: none; font-size: 11px; }
   nav, .toggle { display: none; }
   h2 { break-after: avoid; } h3 { break-after: avoid; }
-  figure, tr, .stills img { break-inside: avoid; }
+  section > div, tr, .scroll, .stills img { break-inside: avoid; }
+  .panels { break-inside: auto !important; }
+  figcaption { break-before: avoid; }
   .scroll { overflow: visible; }
   table { font-size: 9.5px; } td small, th small { font-size: 7.5px; }
   th, td { padding: 3px 4px; }
   .moving { display: none; } .stills { display: block; }
-  .stills img { max-height: 165mm; width: auto; }
+  .stills img { max-height: 86mm; width: auto; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """

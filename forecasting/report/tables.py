@@ -78,7 +78,7 @@ def task_table(rows: Sequence[Row]) -> Table:
   reasons: dict[str, str] = {}
   by_column = [_column(column, rows, reasons) for column in columns]
   headings = [heading for heading, _ in by_column]
-  headings += [Heading("Calls", unit="per sample"), Heading("N", unit="rows")]
+  headings += [Heading("Calls", unit="/ sample"), Heading("N", unit="rows")]
   lines = []
   for number, (label, row) in enumerate(zip(row_labels(rows), rows)):
     cells = [cells[number] for _, cells in by_column]

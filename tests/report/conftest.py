@@ -18,7 +18,7 @@ FORECASTERS = {
   "regression": ("trained", 1),
   "persistence_output": ("baseline", 1),
 }
-T, H, Q, N, P = 16, 64, 20, 5, 3
+T, H, Q, N = 16, 64, 20, 5
 
 
 def scored(value, width=0.1):
@@ -29,31 +29,55 @@ def scored(value, width=0.1):
   }
 
 
-def make_row(task, forecaster, rng):
-  metric, higher, unit, base = METRICS[task]
-  kind, samples = FORECASTERS[forecaster]
+def make_scores(task, samples, near):
+  metric_value = METRICS[task][3]
   fd = {"pixels": 32.0, "depth": 600.0, "points": 7e-4, "boxes": 1.9}[task]
-
-  def near(value):
-    return scored(float(value * rng.uniform(0.7, 1.3)))
-
+  no_interval = {"low": None, "high": None}
   scores = {
-    "mean": near(base),
-    "std": near(base * 0.05) if samples > 1 else scored(0.0),
-    "best": near(base * 1.1),
-    "perception": scored(base * 1.3),
-    "perception_all": scored(base * 1.31),
+    "mean": near(metric_value),
+    "std": near(metric_value * 0.05) if samples > 1 else scored(0.0),
+    "best": near(metric_value * 1.1),
+    "perception": scored(metric_value * 1.3),
+    "perception_all": scored(metric_value * 1.31),
     "fd": near(fd),
     "fd_1": near(fd * 1.1),
-    "var_time": {"value": 0.0031 * rng.uniform(), "low": None, "high": None},
-    "var_gauss": {"value": 0.05 * rng.uniform(), "low": None, "high": None},
-    "truth_var_time": {"value": 0.0032, "low": None, "high": None},
-    "truth_var_gauss": {"value": 0.04, "low": None, "high": None},
+    "var_time": {"value": near(0.002)["value"]} | no_interval,
+    "var_gauss": {"value": near(0.03)["value"]} | no_interval,
+    "truth_var_time": {"value": 0.0032} | no_interval,
+    "truth_var_gauss": {"value": 0.04} | no_interval,
     "energy_score": near(0.6),
     "crps": near(0.04),
   }
   if task == "points":
     scores |= {"occlusion_accuracy": near(0.7), "delta_avg": near(0.6)}
+  if samples > 1:
+    scores["spread_skill"] = near(0.8)
+  return scores
+
+
+def make_futures(samples, near, rng):
+  futures = {
+    "contexts": 64,
+    "futures": 16,
+    "rows": 64,
+    "energy_score": near(0.5),
+    "true_sampler_energy_score": scored(0.4),
+    "oracle_readout_energy_score": scored(0.45),
+    "relative_energy_score": near(1.3),
+  }
+  if samples > 1:
+    futures["spread_skill"] = near(0.9)
+    futures["spread_skill_per_lead"] = rng.uniform(0.6, 1, 12).tolist()
+  return futures
+
+
+def make_row(task, forecaster, rng):
+  metric, higher, unit, _ = METRICS[task]
+  kind, samples = FORECASTERS[forecaster]
+
+  def near(value):
+    return scored(float(value * rng.uniform(0.7, 1.3)))
+
   row = {
     "name": "made_up",
     "backbone": "4ds_tiny",
@@ -73,7 +97,7 @@ def make_row(task, forecaster, rng):
     "num_rows_dropped": 4,
     "num_samples": samples,
     "frames": "4..15",
-    "scores": scores,
+    "scores": make_scores(task, samples, near),
     "rank_deficient": task in ("pixels", "depth"),
     "fd_rows": [509, 509 * samples],
     "skipped": {"no motion": 2},
@@ -85,23 +109,11 @@ def make_row(task, forecaster, rng):
     "weights": "ema",
     "kind": kind,
     "calls_per_sample": 16 if forecaster == "flow" else 0,
+    "futures": make_futures(samples, near, rng),
   }
   if samples > 1:
-    scores["spread_skill"] = near(0.8)
     row["spread_skill_per_lead"] = rng.uniform(0.6, 1.1, 12).tolist()
     row["rank_histogram"] = rng.dirichlet(np.full(samples + 1, 9.0)).tolist()
-  row["futures"] = {
-    "contexts": 64,
-    "futures": 16,
-    "rows": 64,
-    "energy_score": near(0.5),
-    "true_sampler_energy_score": scored(0.4),
-    "oracle_readout_energy_score": scored(0.45),
-    "relative_energy_score": near(1.3),
-  }
-  if samples > 1:
-    row["futures"]["spread_skill"] = near(0.9)
-    row["futures"]["spread_skill_per_lead"] = rng.uniform(0.6, 1, 12).tolist()
   return row
 
 
@@ -115,31 +127,31 @@ def make_truth(task, video, rng):
     depth[:, :, :4, :4] = 0
     return {"truth": depth.astype(np.float32)}, depth
   number, size = (Q, 2) if task == "points" else (N, 4)
-  corner = rng.uniform(0.05, 0.45, (P, 1, number, 2))
+  corner = rng.uniform(0.05, 0.45, (len(video), 1, number, 2))
   first = corner + time[None, :, None, None]
   truth = first if size == 2 else np.concatenate([first, first + 0.2], -1)
-  seen = rng.uniform(size=(P, T, number)) > 0.15
+  seen = rng.uniform(size=(len(video), T, number)) > 0.15
   seen[:, 0] = True
-  mask = np.ones((P, number), bool)
+  mask = np.ones((len(video), number), bool)
   mask[:, -1] = False
   name = "truth_visible" if task == "points" else "truth_present"
   return {"truth": truth.astype(np.float32), name: seen, "mask": mask}, truth
 
 
-def make_panels(task, rng):
+def make_panels(task, clips, rng):
   y, x, t = np.meshgrid(np.arange(H), np.arange(H), np.arange(T), indexing="ij")
   wave = 127 + 120 * np.sin((x + 2 * t) / 9) * np.cos((y - t) / 7)
   video = np.stack([wave, wave[::-1], np.roll(wave, 9, 1)], -1)
-  video = np.stack([np.roll(video, 11 * p, 0) for p in range(P)])
+  video = np.stack([np.roll(video, 11 * p, 0) for p in range(clips)])
   video = np.moveaxis(video, 3, 1).astype(np.uint8)
   arrays, mean = make_truth(task, video, rng)
   arrays |= {
-    "clip_id": np.array([f"scene/{i}" for i in range(P)]),
+    "clip_id": np.array([f"scene/{i}" for i in range(clips)]),
     "video": video,
     "num_context": np.array(4),
   }
   for name, (_, samples) in FORECASTERS.items():
-    shape = (P, min(samples, 3), *mean.shape[1:])
+    shape = (clips, min(samples, 3), *mean.shape[1:])
     strayed = mean[:, None] + 0.05 * rng.normal(
       size=(*shape[:2], 1, 1, 1)
       if task in ("points", "boxes")
@@ -152,8 +164,15 @@ def make_panels(task, rng):
   return arrays
 
 
-def build(workdir, tasks=tuple(METRICS), panels=True, change=lambda row: row):
-  """Writes a work folder; `change` edits each row on its way."""
+def build(workdir, tasks=tuple(METRICS), panels=1, change=lambda row: row):
+  """Writes a work folder.
+
+  Args:
+    workdir: to write.
+    tasks: their names.
+    panels: clips kept for animations.
+    change: edits each row on its way.
+  """
   rng = np.random.default_rng(0)
   workdir.mkdir(parents=True, exist_ok=True)
   rows = [
@@ -174,7 +193,7 @@ def build(workdir, tasks=tuple(METRICS), panels=True, change=lambda row: row):
     (workdir / "panels").mkdir(exist_ok=True)
     for task in tasks:
       path = workdir / "panels" / f"{task}.npz"
-      np.savez_compressed(path, **make_panels(task, rng))
+      np.savez_compressed(path, **make_panels(task, panels, rng))
   return rows
 
 

@@ -86,7 +86,7 @@ def test_page_without_panels_futures_curves_or_config(make_workdir):
     row.pop("spread_skill_per_lead", None)
     return row
 
-  workdir, _ = make_workdir(tasks=("pixels",), panels=False, change=change)
+  workdir, _ = make_workdir(tasks=("pixels",), panels=0, change=change)
   (workdir / "metrics.jsonl").unlink()
   (workdir / "config.json").unlink()
   parsed, text = report(workdir)
@@ -99,7 +99,7 @@ def test_page_without_panels_futures_curves_or_config(make_workdir):
 def test_leaking_context_is_shouted(make_workdir):
   workdir, _ = make_workdir(
     tasks=("boxes",),
-    panels=False,
+    panels=0,
     change=lambda row: row | {"context_mode": "leaky_full_clip"},
   )
   _, text = report(workdir)
@@ -109,7 +109,7 @@ def test_leaking_context_is_shouted(make_workdir):
 def test_names_are_escaped(make_workdir):
   workdir, _ = make_workdir(
     tasks=("boxes",),
-    panels=False,
+    panels=0,
     change=lambda row: row | {"name": "<script>a&b</script>"},
   )
   parsed, text = report(workdir)
@@ -118,7 +118,7 @@ def test_names_are_escaped(make_workdir):
 
 
 def test_backbone_without_a_row_in_the_paper_is_said(make_workdir):
-  workdir, _ = make_workdir(tasks=("boxes",), panels=False)
+  workdir, _ = make_workdir(tasks=("boxes",), panels=0)
   _, text = report(workdir)
   assert "The paper has no row for <b>4ds_tiny</b>" in text
 
@@ -126,7 +126,7 @@ def test_backbone_without_a_row_in_the_paper_is_said(make_workdir):
 def test_backbone_of_the_paper_stands_beside_it(make_workdir):
   workdir, _ = make_workdir(
     tasks=("points",),
-    panels=False,
+    panels=0,
     change=lambda row: row | {"backbone": "4ds_e"},
   )
   _, text = report(workdir)
@@ -136,11 +136,11 @@ def test_backbone_of_the_paper_stands_beside_it(make_workdir):
 
 
 def test_several_runs_share_tables(make_workdir, tmp_path):
-  one, _ = make_workdir("one", tasks=("boxes",), panels=False)
+  one, _ = make_workdir("one", tasks=("boxes",), panels=0)
   two, _ = make_workdir(
     "two",
     tasks=("boxes",),
-    panels=False,
+    panels=0,
     change=lambda row: row | {"name": "other"},
   )
   path = page.write_comparison([one, two], tmp_path / "both")
@@ -150,7 +150,7 @@ def test_several_runs_share_tables(make_workdir, tmp_path):
 
 
 def test_empty_rows_and_bad_panels_are_named(make_workdir):
-  workdir, _ = make_workdir(tasks=("boxes",), panels=False)
+  workdir, _ = make_workdir(tasks=("boxes",), panels=0)
   (workdir / "config.json").write_text("{")
   with pytest.raises(ValueError, match=r"config\.json"):
     page.write_report(workdir)
@@ -160,7 +160,7 @@ def test_empty_rows_and_bad_panels_are_named(make_workdir):
 
 
 def test_same_folder_gives_the_same_page(make_workdir):
-  workdir, _ = make_workdir(tasks=("boxes",), panels=False)
+  workdir, _ = make_workdir(tasks=("boxes",), panels=0)
   assert report(workdir)[1] == report(workdir)[1]
 
 

@@ -11,7 +11,7 @@ from forecasting.report import columns, markup, tables
 
 
 def rows_of(make_workdir, task, change=lambda row: row):
-  return make_workdir(tasks=(task,), panels=False, change=change)[1]
+  return make_workdir(tasks=(task,), panels=0, change=change)[1]
 
 
 def column_index(table, label):
@@ -29,7 +29,8 @@ def cells(table, label):
     ([17.94, 18.62], ["17.9", "18.6"], ""),
     ([0.00068, 0.0007], ["0.680", "0.700"], "×10⁻³"),
     ([784.3, 599.43], ["784", "599"], ""),
-    ([0.0321, 0.05], ["0.0321", "0.0500"], ""),
+    ([0.0321, 0.05], ["32.1", "50.0"], "×10⁻³"),
+    ([0.321, 0.05], ["0.321", "0.050"], ""),
     ([2.3, 0.0], ["2.30", "0.00"], ""),
     ([-1.5, 2.0], ["-1.50", "2.00"], ""),
     ([2.5e6, 1e6], ["2.50", "1.00"], "×10⁶"),
