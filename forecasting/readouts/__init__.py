@@ -1,1 +1,1 @@
-
+"""Readouts: frozen latents to pixels, depth, point tracks and boxes."""

@@ -202,6 +202,17 @@ def test_only_the_first_frame_is_queried(task):
   assert not np.allclose(*(next(iter(o.values())) for o in (out, other)))
 
 
+@pytest.mark.parametrize("task", ["points", "boxes"])
+def test_every_query_has_its_own_result(task):
+  head = make(task)
+  params = random_params(head)
+  together = read_out(head, params, latents(), labels())
+  alone = {name: x[:, :, 1:2] for name, x in labels().items()}
+  for name, x in read_out(head, params, latents(), alone).items():
+    np.testing.assert_allclose(together[name][:, :, 1:2], x, atol=1e-5)
+    assert not np.allclose(together[name][:, :, :1], x, atol=1e-3)
+
+
 def test_fourier_features_in_the_stated_order():
   coordinates = np.array([[0.3, 0.9], [0.0, 1.0]], np.float32)
   out = jax.jit(heads.fourier_features)(coordinates)

@@ -3,7 +3,6 @@
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -234,20 +233,6 @@ def test_half_precision_depth_is_compared_in_float32():
   labels["depth"] = np.full((BATCH, FRAMES, *SIZE, 1), 9.0, np.float16)
   outputs = {"depth": np.full(labels["depth"].shape, 609.0, np.float32)}
   assert loss_of("depth", outputs, labels)[0] == pytest.approx(600.0**2)
-
-
-def test_certainty_sends_no_gradient_to_positions():
-  outputs, labels = make_outputs(), make_labels()
-
-  def gradient(weight):
-    def scalar(tracks):
-      predicted = {**outputs, "tracks": tracks}
-      return losses.points_loss(predicted, labels, position_weight=weight)[0]
-
-    return jax.jit(jax.grad(scalar))(jnp.asarray(outputs["tracks"]))
-
-  assert not np.any(gradient(0.0))
-  assert np.any(gradient(1.0))
 
 
 class TestSubsetTracks:
