@@ -1,1 +1,1 @@
-
+"""Frozen video models: frames -> latents."""

@@ -1,1 +1,1 @@
-
+"""Past latents -> samples of future latents."""

@@ -1,1 +1,1 @@
-
+"""Objectives that the embedded backbones were pretrained with."""

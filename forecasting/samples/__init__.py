@@ -1,1 +1,1 @@
-
+"""Sampled futures, decoded by the frozen readouts."""

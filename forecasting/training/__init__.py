@@ -1,1 +1,1 @@
-
+"""Optimization: state, steps, loop, checkpoints; knows no model."""

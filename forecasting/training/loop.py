@@ -1,13 +1,15 @@
 """The training loop: several trainees side by side on the same batches."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import grain
 import jax
 from jax.sharding import Mesh
 
+from forecasting.shapes import PRNGKey
 from forecasting.training.checkpoint import (
   Checkpoints,
   mark_complete,
@@ -96,15 +98,13 @@ def fit(
         checkpoints.wait()
         raise SystemExit(RESUME_EXIT_CODE)
       batch = shard_batch(next(batches), mesh)
-      metrics = {}
       # The first step compiles, which may move constants to the device.
-      guard = "disallow" if step > start else "allow"
-      with jax.transfer_guard(guard):
-        for t in trainees:
-          if step < t.steps:
-            states[t.name], metrics[t.name] = step_fns[t.name](
-              states[t.name], batch, keys[t.name]
-            )
+      with jax.transfer_guard("disallow" if step > start else "allow"):
+        metrics = {
+          name: _advance(states, name, step_fn, batch, keys[name])
+          for name, step_fn in step_fns.items()
+          if step < ends[name]
+        }
       monitor.push(step + 1, metrics)
 
     monitor.flush()
@@ -114,3 +114,15 @@ def fit(
     if preemption.reached(total):
       raise SystemExit(RESUME_EXIT_CODE)
   return states
+
+
+def _advance(
+  states: dict[str, TrainState],
+  name: str,
+  step_fn: Callable[..., Any],
+  batch: Mapping[str, Any],
+  key: PRNGKey,
+) -> Mapping[str, Any]:
+  """Steps one trainee in place; returns the metrics of its step."""
+  states[name], metrics = step_fn(states[name], batch, key)
+  return metrics
