@@ -65,8 +65,7 @@ def fit(
   check_workdir(workdir, abstract, keep)
   keys = replicate(lambda: {t.name: t.key(seed) for t in trainees}, mesh)
   step_fns = {t.name: compile_step(t, mesh) for t in trainees}
-  ends = {t.name: t.steps for t in trainees}
-  total = max(ends.values())
+  total = max((ends := {t.name: t.steps for t in trainees}).values())
 
   with contextlib.ExitStack() as stack:
     checkpoints = Checkpoints(workdir, keep)
