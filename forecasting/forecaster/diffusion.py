@@ -109,16 +109,17 @@ class DiffusionForecaster:
     """Returns one loss per example, and scalars to log."""
     context = self.transform.context(batch["context"])
     x0 = self.transform.future(batch["future"], batch["context"])
-    keys = objective.fold_each(objective.example_keys(batch, key), 4)
-    draws = self.noise_multiplicity
-    t = self.draw_levels(objective.fold_each(keys[:, 0], draws))
+    # One fold for all keys of an example: hashing dominates compilation on CPU.
+    keys = objective.example_keys(batch, key)
+    keys = objective.fold_each(keys, 3 + 2 * self.noise_multiplicity)
+    draws = jnp.split(keys[:, 3:], 2, axis=1)
+    t = self.draw_levels(draws[0])
     normal = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))
-    eps = jax.vmap(normal)(objective.fold_each(keys[:, 1], draws))
-    context, level = self._noisy_context(context, keys[:, 2])
+    eps = jax.vmap(normal)(draws[1])
+    context, level = self._noisy_context(context, keys[:, :2])
     drop = None
     if self.context_dropout:
-      drop = jax.vmap(lambda key: jax.random.uniform(key))(keys[:, 3])
-      drop = drop < self.context_dropout
+      drop = jax.vmap(jax.random.uniform)(keys[:, 2]) < self.context_dropout
     cache = self.encode_context(params, context, batch["times"], level, drop)
     losses, errors = objective.diffusion_loss(
       lambda z, levels: self.denoise(params, cache, z, levels, batch["times"]),
@@ -139,7 +140,6 @@ class DiffusionForecaster:
     """Adds noise of a random level, so that rollouts stay in distribution."""
     if not self.context_noise:
       return context, None
-    keys = objective.fold_each(keys, 2)
     uniform = lambda key: jax.random.uniform(key, maxval=self.context_noise)  # noqa: E731
     normal = lambda key: jax.random.normal(key, context.shape[1:])  # noqa: E731
     level = jnp.broadcast_to(

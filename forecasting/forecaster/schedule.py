@@ -83,7 +83,7 @@ def shift_times(t: Float[Array, "*B"], shift: float) -> Float[Array, "*B"]:
 
 
 def resolve_shift(
-  shift: str | float, tf: int, tokens_per_slot: int, channels: int
+  shift: str | float | int, tf: int, tokens_per_slot: int, channels: int
 ) -> float:
   """Turns the configured shift of the training noise levels into a number.
 
