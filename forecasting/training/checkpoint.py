@@ -78,22 +78,30 @@ class Checkpoints:
     step: int,
     states: Mapping[str, TrainState],
     batches: grain.DatasetIterator,
+    wait: bool = False,
   ) -> None:
     """Starts writing a checkpoint, unless this step is there already.
+
+    Args:
+      step: updates done.
+      states: trainee name to state.
+      batches: whose position belongs to the step.
+      wait: whether to return only when it is on disk.
 
     Raises:
       OSError: this or the previous checkpoint could not be written.
     """
-    if step in self._manager.all_steps():
-      return
-    args = ocp.args.Composite(
-      state=ocp.args.PyTreeSave(dict(states)),
-      data=grain.checkpoint.CheckpointSave(batches),
-    )
-    try:
-      self._manager.save(step, args=args, force=True)
-    except Exception as error:
-      raise self._unwritable(error) from error
+    if step not in self._manager.all_steps():
+      args = ocp.args.Composite(
+        state=ocp.args.PyTreeSave(dict(states)),
+        data=grain.checkpoint.CheckpointSave(batches),
+      )
+      try:
+        self._manager.save(step, args=args, force=True)
+      except Exception as error:
+        raise self._unwritable(error) from error
+    if wait:
+      self.wait()
 
   def wait(self) -> None:
     """Returns when all checkpoints are on disk.

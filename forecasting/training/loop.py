@@ -65,7 +65,8 @@ def fit(
   check_workdir(workdir, abstract, keep)
   keys = replicate(lambda: {t.name: t.key(seed) for t in trainees}, mesh)
   step_fns = {t.name: compile_step(t, mesh) for t in trainees}
-  total = max((ends := {t.name: t.steps for t in trainees}).values())
+  ends = {t.name: t.steps for t in trainees}
+  total = max(ends.values())
 
   with contextlib.ExitStack() as stack:
     checkpoints = Checkpoints(workdir, keep)
@@ -92,9 +93,8 @@ def fit(
       stop = preemption.reached(step)
       if stop or (step > start and step % checkpoint_every == 0):
         monitor.flush()
-        checkpoints.save(step, states, batches)
+        checkpoints.save(step, states, batches, wait=stop)
       if stop:
-        checkpoints.wait()
         raise SystemExit(RESUME_EXIT_CODE)
       batch = shard_batch(next(batches), mesh)
       # The first step compiles, which may move constants to the device.
@@ -107,8 +107,7 @@ def fit(
       monitor.push(step + 1, metrics)
 
     monitor.flush()
-    checkpoints.save(total, states, batches)
-    checkpoints.wait()
+    checkpoints.save(total, states, batches, wait=True)
     mark_complete(workdir, total)
     if preemption.reached(total):
       raise SystemExit(RESUME_EXIT_CODE)
