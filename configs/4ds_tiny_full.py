@@ -18,6 +18,7 @@ get_config = config.experiment(
     "readout.ema_decay": 0.995,
     "forecaster.model.width": 192,
     "forecaster.steps": 2000,
+    "forecaster.sampler.steps": 16,
     "train.batch_size": 16,
   },
 )

@@ -5,12 +5,11 @@ encoded alone and the future slots of the whole clip. Neither sees the other's
 loss, so they train side by side on the same batches.
 """
 
-import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from forecasting.forecaster import base
-from forecasting.readouts import heads, losses
+from forecasting.readouts import heads, losses, patches
 from forecasting.samples import draw
 from forecasting.shapes import Batch, Params, PRNGKey
 from forecasting.tasks import TASKS
@@ -60,10 +59,9 @@ def readout_trainee(
     labels = {name: batch[name] for name in TASKS[task].labels}
     labels["example_id"] = batch["example_id"]
     query_index = None
-    if isinstance(head, heads.DenseHead) and readout.train_queries:
-      number = min(readout.train_queries, head.num_queries)
-      query_index = jax.random.choice(
-        key, head.num_queries, (number,), replace=False
+    if isinstance(head, heads.DenseHead):
+      query_index = patches.draw_query_index(
+        key, head.num_queries, readout.train_queries
       )
     elif task == "points":
       labels = losses.subset_tracks(labels, key, readout.train_tracks)
