@@ -248,9 +248,10 @@ def load_spec(
     (1, spec.num_frames, spec.resolution, spec.resolution, 3), jnp.float32
   )
   if random_init:
-    init = jax.jit(lambda key, x: network.init(key, x)["params"])
-    zeros = jnp.zeros(video.shape, video.dtype)
-    params = init(jax.random.key(seed), zeros)
+    # One token is enough to make all parameters.
+    token = jnp.zeros((1, 1), jnp.int32)
+    init = jax.jit(lambda key, x: network.init(key, x, token)["params"])
+    params = init(jax.random.key(seed), jnp.zeros(video.shape, video.dtype))
     digest = f"random-{seed}"
   else:
     path = _find_checkpoint(spec, checkpoint)
