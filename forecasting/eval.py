@@ -9,7 +9,7 @@ evaluator; with --config.eval.* it scores with other settings.
 
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from forecasting import experiment, validation
@@ -36,4 +36,6 @@ if __name__ == "__main__":
     "workdir", None, "Folder of the run; default runs/<config name>."
   )
   flags.mark_flag_as_required("config")
+  # Libraries log every file they touch; --verbosity=0 shows it.
+  logging.set_verbosity(logging.WARNING)
   app.run(main)

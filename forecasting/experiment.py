@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from forecasting import evaluator, extract, trainees
+from forecasting import evaluator, extract, scoring, trainees
 from forecasting.backbones.encode import load_backbone
 from forecasting.forecaster import baselines, registry
 from forecasting.forecaster.base import LatentSpec
@@ -168,7 +168,7 @@ class Experiment:
       self.predictors(params, step),
       predict.perception_predictor(readouts),
       self.stores["eval"],
-      evaluator.Settings(
+      scoring.Settings(
         tasks=tuple(config.tasks),
         num_context=config.data.num_context,
         num_frames=config.data.num_frames,

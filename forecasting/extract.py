@@ -22,7 +22,7 @@ from typing import Any
 import grain
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -341,4 +341,6 @@ if __name__ == "__main__":
     "split", None, "Of train, eval, futures; default train,eval."
   )
   flags.mark_flags_as_required(["config", "workdir"])
+  # Libraries log every file they touch; --verbosity=0 shows it.
+  logging.set_verbosity(logging.WARNING)
   app.run(main)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from forecasting import experiment, validation
@@ -107,4 +107,6 @@ if __name__ == "__main__":
     "workdir", None, "Folder of the run; default runs/<config name>."
   )
   flags.mark_flag_as_required("config")
+  # Libraries log every file they touch; --verbosity=0 shows it.
+  logging.set_verbosity(logging.WARNING)
   app.run(main)

@@ -17,7 +17,7 @@ from typing import Any
 import grain
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from forecasting.backbones.encode import build_network
@@ -156,4 +156,6 @@ if __name__ == "__main__":
   _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
   _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
   flags.mark_flags_as_required(["config", "workdir"])
+  # Libraries log every file they touch; --verbosity=0 shows it.
+  logging.set_verbosity(logging.WARNING)
   app.run(main)

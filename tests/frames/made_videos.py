@@ -9,8 +9,6 @@ from ml_collections import ConfigDict
 """Small videos of every kind, for the tests of the video reader."""
 
 
-
-
 def _gray(index):
   """Brightness of a source frame: tells which frame one looks at."""
   return 20 + 5 * index

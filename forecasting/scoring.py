@@ -1,0 +1,135 @@
+"""One predictor over a store: values per clip and sample, and vectors."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from tqdm import tqdm
+
+from forecasting.latents import pipeline
+from forecasting.latents.store import LatentStore
+from forecasting.metrics import vectors
+from forecasting.samples.panels import Panels
+from forecasting.samples.predict import Predictor
+from forecasting.shapes import Batch
+from forecasting.tasks import TASKS, visible
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How forecasts are scored.
+
+  Attributes:
+    tasks: their names.
+    num_context: observed frames; scoring starts after them.
+    num_frames: of a clip.
+    batch_size: clips at a time; results do not depend on it.
+    bootstrap: replicates of intervals.
+    bootstrap_frechet: replicates of intervals of Fréchet distances.
+    futures_per_context: of the futures store; 0 if there is none.
+    progress: whether to show a progress bar.
+  """
+
+  tasks: tuple[str, ...]
+  num_context: int
+  num_frames: int
+  batch_size: int
+  bootstrap: int
+  bootstrap_frechet: int
+  futures_per_context: int = 0
+  progress: bool = True
+
+
+@dataclasses.dataclass
+class Scored:
+  """What one predictor scored on one task, clip by clip."""
+
+  values: dict[str, np.ndarray]
+  rows: vectors.Vectors
+
+
+def score(
+  predictor: Predictor,
+  store: LatentStore,
+  settings: Settings,
+  panels: Panels | None = None,
+) -> dict[str, Scored]:
+  """Runs one predictor over a store.
+
+  Args:
+    predictor: what is scored.
+    store: of the evaluation split.
+    settings: of the scoring.
+    panels: collects the first clips.
+
+  Returns:
+    Task to values per clip and sample, and vectors.
+  """
+  parts: list[dict[str, Scored]] = []
+  batches = pipeline.eval_batches(
+    store, settings.batch_size, tensors(settings.tasks, panels is not None)
+  )
+  bar = tqdm(
+    batches,
+    total=-(-len(store) // settings.batch_size),
+    desc=f"scoring {predictor.name}",
+    disable=not settings.progress,
+  )
+  # The host scores one batch while the device predicts the next.
+  with ThreadPoolExecutor(1) as host:
+    pending = None
+    for batch in bar:
+      outputs = predictor.predict(settings.tasks, batch)
+      if pending:
+        parts.append(pending.result())
+      first = panels if pending is None else None
+      pending = host.submit(
+        _score_batch, predictor.name, batch, outputs, settings, first
+      )
+    parts.append(pending.result())
+  return {
+    task: Scored(
+      _concatenate([part[task].values for part in parts]),
+      vectors.concatenate([part[task].rows for part in parts]),
+    )
+    for task in parts[0]
+  }
+
+
+def _score_batch(
+  name: str,
+  batch: Batch,
+  outputs: Mapping[str, Mapping[str, np.ndarray]],
+  settings: Settings,
+  panels: Panels | None,
+) -> dict[str, Scored]:
+  """Scores the forecasts of one batch, without those that only fill it."""
+  kept = int(batch["mask"].sum())
+  labels = {key: value[:kept] for key, value in batch.items()}
+  scored = {}
+  for task, output in outputs.items():
+    output = {key: value[:kept] for key, value in output.items()}
+    start = settings.num_context
+    scored[task] = Scored(
+      TASKS[task].scores(output, labels, start),
+      TASKS[task].vectors(output, labels, start),
+    )
+    if panels is not None:
+      if task == "points":
+        output["visible"] = visible(output)
+      panels.add(task, name, labels, output)
+  return scored
+
+
+def tensors(tasks: Iterable[str], with_video: bool) -> set[str]:
+  """Returns the names of what an evaluation reads of a store."""
+  keys = {"context", "clip", "seconds"}
+  keys |= {"video"} if with_video else set()
+  return keys.union(*(TASKS[task].labels for task in tasks))
+
+
+def _concatenate(
+  parts: Sequence[Mapping[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+  return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
