@@ -1,0 +1,55 @@
+"""Killing `main` at any time changes nothing about how it ends."""
+
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+from binaries import ROOT, SMALL, command, rows, run
+
+from forecasting.training import checkpoint
+
+
+def final_parameters(workdir):
+  params = checkpoint.restore_ema(workdir)
+  leaves = {}
+
+  def visit(tree, path):
+    for key, value in tree.items():
+      if isinstance(value, dict):
+        visit(value, (*path, key))
+      else:
+        leaves[(*path, key)] = np.asarray(value)
+
+  visit(params, ())
+  return leaves
+
+
+def test_killing_at_any_time_changes_nothing(tmp_path):
+  undisturbed, killed = tmp_path / "whole", tmp_path / "killed"
+  run("main", undisturbed, *SMALL)
+  rng = np.random.default_rng(0)
+  deaths = 0
+  for delay in rng.uniform(4, 25, size=3):
+    process = subprocess.Popen(
+      command("main", killed, *SMALL),
+      cwd=ROOT,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+      start_new_session=True,
+    )
+    deadline = time.monotonic() + delay
+    while time.monotonic() < deadline and process.poll() is None:
+      time.sleep(0.05)
+    if process.poll() is None:
+      os.killpg(process.pid, signal.SIGKILL)
+      deaths += 1
+    process.wait()
+  assert deaths > 0
+  run("main", killed, *SMALL)
+  expected, found = final_parameters(undisturbed), final_parameters(killed)
+  assert expected.keys() == found.keys()
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value, err_msg=str(name))
+  assert rows(killed) == rows(undisturbed)
