@@ -81,7 +81,7 @@ def make_trainee(config: ConfigDict) -> Trainee:
   )
 
 
-def read_curve(workdir: Path) -> list[dict[str, float]]:
+def read_curve(workdir: Path) -> list[dict[str, int | float]]:
   """Returns the rows of a run's metrics, rounded."""
   keep = ("step", "loss", "hidden", "visible")
   lines = (workdir / "metrics.jsonl").read_text().splitlines()

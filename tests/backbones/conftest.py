@@ -1,7 +1,7 @@
 """A small backbone with random weights, made once."""
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from forecasting.backbones import encode
@@ -24,11 +24,9 @@ def toy():
     mlp_dim=40,
   )
   backbone = encode.load_spec(spec, random_init=True, layer="final")
-  leaves, tree = jax.tree.flatten(backbone.params)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  leaves = [
-    x + 0.1 * jax.random.normal(key, jnp.shape(x))
-    for key, x in zip(keys, leaves, strict=True)
-  ]
-  params = jax.tree.unflatten(tree, leaves)
+  rng = np.random.default_rng(1)
+  params = jax.tree.map(
+    lambda x: x + np.float32(0.1) * rng.standard_normal(x.shape, np.float32),
+    jax.device_get(backbone.params),
+  )
   return encode.Backbone(spec, params, "test", backbone.num_blocks, "crop_pos")

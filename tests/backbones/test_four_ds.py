@@ -91,7 +91,7 @@ def block(x, p):
 
 def test_agrees_with_float64(toy):
   video = np.random.default_rng(0).random((1, 2, 16, 16, 3), np.float32)
-  latents = toy.raw_latents(toy.params, jnp.asarray(video))
+  latents = jax.jit(toy.raw_latents)(toy.params, jnp.asarray(video))
   p = jax.tree.map(lambda x: np.asarray(x, np.float64), toy.params)
   conv = p["encoder"]["patch_embedding"]["Conv_0"]
   x = []
