@@ -169,14 +169,22 @@ def _value_problems(config: ConfigDict) -> Iterator[str]:
         "relative depth in (0, 1]"
       )
   shift = config.forecaster.flow.shift
-  if isinstance(shift, str) and shift not in ("auto_slot", "auto_full"):
+  if shift not in ("auto_slot", "auto_full") and not _is_positive(shift):
     yield (
       f"forecaster.flow.shift = {shift!r}: expected 'auto_slot', "
-      "'auto_full' or a number"
+      "'auto_full' or a positive number"
     )
   path = config.backbone.checkpoint
   if path is not None and not Path(path).exists():
     yield f"backbone.checkpoint = {path!r}: no such file"
+
+
+def _is_positive(text: str | float) -> bool:
+  """Whether a number, or one in words, is positive and finite."""
+  try:
+    return 0 < float(text) < math.inf
+  except ValueError:
+    return False
 
 
 def _cross_problems(config: ConfigDict) -> Iterator[str]:

@@ -69,6 +69,8 @@ def test_an_unknown_variant_is_refused():
     ({"forecaster__model__patch": 3}, ["forecaster.model.patch"]),
     ({"forecaster__sampler__grid": "log"}, ["forecaster.sampler.grid"]),
     ({"backbone__layer": "1.5"}, ["backbone.layer"]),
+    ({"forecaster__flow__shift": "-2"}, ["forecaster.flow.shift"]),
+    ({"forecaster__flow__shift": "auto"}, ["forecaster.flow.shift"]),
     ({"backbone__checkpoint": "/no/such"}, ["backbone.checkpoint", "no such"]),
     ({"data__name": "videos"}, ["data.path", "tasks"]),
     ({"readout__heads__boxes": 3}, ["readout.heads.boxes"]),

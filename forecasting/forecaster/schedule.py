@@ -14,6 +14,7 @@ so a level of path (2) is a level of path (1) after dividing z by alpha + sigma
 (`to_linear`). The samplers therefore only know path (1).
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 
@@ -89,7 +90,8 @@ def resolve_shift(
 
   Args:
     shift: 'auto_slot' and 'auto_full' give sqrt(d / 4096) with d counted over
-      one latent slot or over all of them; a number is returned as it is.
+      one latent slot or over all of them; a number, or one in words, is taken
+      as it is.
     tf: latent slots forecast.
     tokens_per_slot: latent tokens of one slot.
     channels: latent channels.
@@ -104,8 +106,10 @@ def resolve_shift(
   sizes = {"auto_slot": slot, "auto_full": slot * tf}
   if shift in sizes:
     return float(np.sqrt(sizes[shift] / 4096))
-  if isinstance(shift, (int, float)) and shift > 0:
-    return float(shift)
+  # The field holds a word by default, so overrides of it arrive as words too.
+  with contextlib.suppress(ValueError):
+    if 0 < float(shift) < np.inf:
+      return float(shift)
   raise ValueError(
     f"forecaster.flow.shift is {shift!r}: expected 'auto_slot', 'auto_full' or"
     " a positive number."

@@ -90,8 +90,10 @@ def test_resolve_shift_values_of_the_reference():
     22.7, abs=0.05
   )
   assert schedule.resolve_shift(13, 6, 196, 1792) == 13.0
-  with pytest.raises(ValueError, match=r"flow\.shift"):
-    schedule.resolve_shift("auto", 6, 196, 1792)
+  assert schedule.resolve_shift("13", 6, 196, 1792) == 13.0
+  for wrong in ("auto", "-1", "nan", 0):
+    with pytest.raises(ValueError, match=r"flow\.shift"):
+      schedule.resolve_shift(wrong, 6, 196, 1792)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)

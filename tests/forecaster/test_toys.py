@@ -57,7 +57,7 @@ def _config(**model):
   cfg.sampler.steps = 16
   cfg.sampler.chunk = SAMPLES
   cfg.flow.context_dropout = 0.0
-  cfg.flow.shift = 1.0
+  cfg.flow.shift = "1"
   return cfg
 
 
