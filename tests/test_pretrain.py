@@ -1,5 +1,6 @@
 """The pretraining binary: order of clips, resuming, export."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from forecasting import pretrain
-from forecasting.backbones.encode import load_backbone
+from forecasting.backbones.encode import load_spec
+from forecasting.backbones.zoo import get_spec
 from forecasting.training.checkpoint import restore_ema
 
 CONFIG = Path(__file__).parents[1] / "configs" / "pretrain" / "4ds_tiny.py"
@@ -77,10 +79,14 @@ def test_exported_weights_are_the_averaged_encoder(
   config = get_config("smoke")
   config.steps = 2
   monkeypatch.setattr(pretrain, "open_source", lambda *_: Clips(8))
+  spec = dataclasses.replace(
+    get_spec("4ds_tiny"), width=24, depth=1, mlp_dim=48
+  )
+  monkeypatch.setattr(pretrain, "get_spec", lambda _: spec)
   path = pretrain.run(config, tmp_path)
-  loaded = load_backbone("4ds_tiny", checkpoint=path)
+  loaded = load_spec(spec, checkpoint=path)
   averaged = restore_ema(tmp_path)[pretrain.TRAINEE]["encoder"]
-  random = load_backbone("4ds_tiny", random_init=True).params
+  random = load_spec(spec, random_init=True).params
   # bfloat16 keeps 8 bits.
   for ours, want, drawn in zip(
     *map(jax.tree.leaves, (loaded.params, averaged, random)), strict=True
