@@ -13,6 +13,8 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from forecasting.backbones.zoo import get_spec
+
 TASK_NAMES = ("pixels", "depth", "points", "boxes")
 
 
@@ -60,6 +62,12 @@ def backbone_config() -> ConfigDict:
       # 'crop_pos', 'pad_last' or, as a labelled ablation only,
       # 'leaky_full_clip'. 'default' is the spec's own.
       "context_mode": "default",
+      # Of parameters and matrix products while encoding, 'float32' or
+      # 'bfloat16'; norms and softmax are in float32 with both.
+      "dtype": "float32",
+      # What the family lets one choose beside these, such as W.A.L.T.'s noise
+      # level: the `options` of the backbone's spec.
+      "options": {},
     }
   )
 
@@ -320,6 +328,7 @@ def experiment(
     config = base_config()
     config.name = name or f"{backbone}_{'_'.join(tasks)}"
     config.backbone.name = backbone
+    config.backbone.options.update(get_spec(backbone).options)
     config.tasks = tasks
     config.update_from_flattened_dict(PRESETS.get(backbone, {}))
     config.update_from_flattened_dict(overrides or {})

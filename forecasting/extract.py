@@ -36,10 +36,11 @@ from forecasting.latents import manifest as manifest_lib
 from forecasting.latents import store as store_lib
 from forecasting.latents.encoding import PREPROCESSING, Encoder, encode_clips
 from forecasting.latents.manifest import Manifest
+from forecasting.latents.records import example_id
 from forecasting.latents.store import LatentStore
 from forecasting.training.steps import enable_compilation_cache
 
-Encode = Callable[[np.ndarray], tuple[jax.Array, jax.Array]]
+Encode = Callable[[np.ndarray, np.ndarray], tuple[jax.Array, jax.Array]]
 
 
 def ensure_store(
@@ -235,7 +236,8 @@ def encode_shards(
   Args:
     source: of the clips.
     shards: clip indices of each shard.
-    encode: video uint8 of a full batch -> context and clip latents.
+    encode: video uint8 and example ids of a full batch -> context and clip
+      latents.
     batch_size: clips of one call; the last of a shard is filled up.
     num_threads: that read clips ahead.
 
@@ -260,9 +262,10 @@ def encode_shards(
   pending = deque()
   for size in sizes:
     batch = list(itertools.islice(clips, size))
-    video = np.stack([clip["video"] for clip in batch])
-    padding = np.repeat(video[-1:], batch_size - size, axis=0)
-    pending.append((batch, encode(np.concatenate([video, padding]))))
+    filled = batch + batch[-1:] * (batch_size - size)
+    video = np.stack([clip["video"] for clip in filled])
+    ids = [example_id(str(clip["clip_id"]).encode()) for clip in filled]
+    pending.append((batch, encode(video, np.stack(ids))))
     if len(pending) > 1:
       yield from _unstack(*pending.popleft())
   while pending:
@@ -296,7 +299,11 @@ def _make_encode(
     out_shardings=split,
   )
   batch_size = -(-batch_size // len(devices)) * len(devices)
-  return lambda video: encode(params, jax.device_put(video, split)), batch_size
+
+  def run(video: np.ndarray, ids: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    return encode(params, *jax.device_put((video, ids), split))
+
+  return run, batch_size
 
 
 def _root(config: ConfigDict, workdir: Path, name: str) -> Path:

@@ -6,39 +6,39 @@ whole clip would already know the future (forecaster.md section 3).
 """
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Key
 
-from forecasting.backbones.four_ds import FourDS, blocks_for_depth
+from forecasting.backbones.spec import BackboneSpec
 from forecasting.backbones.vit import NORM_EPSILON
-from forecasting.backbones.weights import file_digest, load_weights
-from forecasting.backbones.zoo import BackboneSpec, get_spec
+from forecasting.backbones.weights import (
+  Place,
+  file_digest,
+  load_weights,
+)
+from forecasting.backbones.zoo import FAMILIES, get_spec
 from forecasting.shapes import Array, Params
 
 CONTEXT_MODES = ("crop_pos", "pad_last", "leaky_full_clip")
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def build_network(spec: BackboneSpec) -> FourDS:
+def build_network(spec: BackboneSpec, dtype: Any = None) -> nn.Module:
   """Returns the network of a spec, without parameters.
 
-  Raises:
-    ValueError: the family has no network here.
+  Args:
+    spec: the backbone.
+    dtype: of the matrix products; None: that of the parameters.
   """
-  if spec.family != "4ds":
-    raise ValueError(f"{spec.name}: no network for family {spec.family!r}")
-  return FourDS(
-    patch=(spec.tubelet, spec.patch, spec.patch),
-    grid=spec.grid,
-    width=spec.width,
-    depth=spec.depth,
-    heads=spec.heads,
-    mlp_dim=spec.mlp_dim,
-  )
+  return FAMILIES[spec.family].build(spec, dtype)
 
 
 def num_blocks(spec: BackboneSpec, layer: str) -> int:
@@ -46,8 +46,9 @@ def num_blocks(spec: BackboneSpec, layer: str) -> int:
 
   Args:
     spec: the backbone.
-    layer: 'default' (the spec's own), 'final' (all blocks), or a relative depth
-      in (0, 1] as text, by the family's rule.
+    layer: 'default' (the spec's own), 'final' (all blocks and the model's own
+      norm after them), or a relative depth in (0, 1] as text, by the family's
+      rule.
 
   Raises:
     ValueError: none of these.
@@ -64,7 +65,7 @@ def num_blocks(spec: BackboneSpec, layer: str) -> int:
       f"backbone.layer is {layer!r}; expected 'default', 'final' or a relative"
       " depth in (0, 1] such as '0.95'"
     )
-  return blocks_for_depth(relative_depth, spec.depth)
+  return FAMILIES[spec.family].blocks_for_depth(relative_depth, spec.depth)
 
 
 def layer_norm(latents: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
@@ -82,12 +83,16 @@ def layer_norm(latents: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
 class Backbone:
   """A frozen backbone. `encode` and `encode_context` are pure and jit-able.
 
+  The methods take one random key per clip. Only stochastic encoders
+  (W.A.L.T.) use them; without keys these encode every clip with the same noise.
+
   Attributes:
     spec: what it is.
     params: its weights.
     weights_digest: sha256 of the weights' file, or 'random-<seed>'.
     num_blocks: blocks that are computed.
     context_mode: 'crop_pos', 'pad_last' or 'leaky_full_clip'.
+    dtype: of the matrix products.
   """
 
   spec: BackboneSpec
@@ -95,9 +100,13 @@ class Backbone:
   weights_digest: str
   num_blocks: int
   context_mode: str
+  dtype: Any = jnp.float32
 
   def encode(
-    self, params: Params, video: Float[Array, "B T H W 3"]
+    self,
+    params: Params,
+    video: Float[Array, "B T H W 3"],
+    keys: Key[Array, "B"] | None = None,
   ) -> Float[Array, "B t h w C"]:
     """Encodes clips, all frames together.
 
@@ -105,23 +114,28 @@ class Backbone:
       params: weights; an argument, so that jit does not store them.
       video: frames in [0, 1] at the backbone's resolution; at most as many as
         its full clip has, and whole tubelets.
+      keys: see the class.
 
     Returns:
-      Latents, every token normalized.
+      Latents, every token normalized, float32.
 
     Raises:
       ValueError: the frames do not fit the backbone.
     """
-    return layer_norm(self.raw_latents(params, video))
+    return layer_norm(self.raw_latents(params, video, keys))
 
   def encode_context(
-    self, params: Params, video: Float[Array, "B Tc H W 3"]
+    self,
+    params: Params,
+    video: Float[Array, "B Tc H W 3"],
+    keys: Key[Array, "B"] | None = None,
   ) -> Float[Array, "B tc h w C"]:
     """Encodes the context frames alone.
 
     Args:
       params: weights.
       video: the context frames and no others.
+      keys: see the class.
 
     Returns:
       Latents of the context's slots.
@@ -141,10 +155,14 @@ class Backbone:
       missing = self.spec.num_frames - video.shape[1]
       last = jnp.repeat(video[:, -1:], missing, axis=1)
       video = jnp.concatenate([video, last], axis=1)
-    return self.encode(params, video)[:, :num_slots]
+    return self.encode(params, video, keys)[:, :num_slots]
 
   def encode_leaky(
-    self, params: Params, video: Float[Array, "B T H W 3"], num_context: int
+    self,
+    params: Params,
+    video: Float[Array, "B T H W 3"],
+    num_context: int,
+    keys: Key[Array, "B"] | None = None,
   ) -> Float[Array, "B tc h w C"]:
     """Cuts the context's slots from the encoding of the whole clip.
 
@@ -155,75 +173,85 @@ class Backbone:
       params: weights.
       video: whole clips.
       num_context: frames of the context.
+      keys: see the class.
 
     Returns:
       Latents of the context's slots.
     """
-    return self.encode(params, video)[:, : num_context // self.spec.tubelet]
+    latents = self.encode(params, video, keys)
+    return latents[:, : num_context // self.spec.tubelet]
 
   def raw_latents(
-    self, params: Params, video: Float[Array, "B T H W 3"]
+    self,
+    params: Params,
+    video: Float[Array, "B T H W 3"],
+    keys: Key[Array, "B"] | None = None,
   ) -> Float[Array, "B t h w C"]:
     """Returns the chosen layer before normalization; see `encode`."""
     self._check(video)
-    video = jnp.asarray(video, jnp.float32)
-    if any(self.spec.mean) or any(s != 1.0 for s in self.spec.std):
-      video = (video - jnp.array(self.spec.mean)) / jnp.array(self.spec.std)
-    tokens = build_network(self.spec).apply(
-      {"params": params}, video, None, self.num_blocks
+    return build_network(self.spec, self.dtype).apply(
+      {"params": params},
+      _to_model_range(video, self.spec),
+      self.num_blocks,
+      keys,
+      method="latents",
     )
-    _, h, w = self.spec.grid
-    return rearrange(tokens, "B (t h w) C -> B t h w C", h=h, w=w)
 
   def _check(self, video: Array) -> None:
     """Raises ValueError unless the frames fit the backbone."""
     spec = self.spec
     frames, *size = video.shape[1:]
+    rows, columns = spec.frame_size
     if (
       0 < frames <= spec.num_frames
       and frames % spec.tubelet == 0
-      and size == [spec.resolution, spec.resolution, 3]
+      and size == [rows, columns, 3]
     ):
       return
     raise ValueError(
-      f"{spec.name} takes frames of {spec.resolution} x {spec.resolution} x 3,"
-      f" at most {spec.num_frames} and a multiple of {spec.tubelet}; got"
-      f" {frames} frames of {' x '.join(map(str, size))}. Resize the frames or"
-      " set data.size and data.num_context."
+      f"{spec.name} takes frames of {rows} x {columns} x 3, at most"
+      f" {spec.num_frames} and a multiple of {spec.tubelet}; got {frames}"
+      f" frames of {' x '.join(map(str, size))}. Resize the frames or set"
+      " data.size and data.num_context."
     )
 
 
-def load_backbone(
-  name: str,
-  *,
-  checkpoint: str | Path | None = None,
-  random_init: bool = False,
-  layer: str = "default",
-  context_mode: str = "default",
-  seed: int = 0,
-) -> Backbone:
-  """Returns a backbone with its weights.
+def _to_model_range(
+  video: Float[Array, "B T H W 3"], spec: BackboneSpec
+) -> Float[Array, "B T H W 3"]:
+  """Subtracts the mean and divides by the std of a backbone."""
+  video = jnp.asarray(video, jnp.float32)
+  if not any(spec.mean) and all(std == 1.0 for std in spec.std):
+    return video
+  return (video - jnp.array(spec.mean)) / jnp.array(spec.std)
+
+
+def parameter_shapes(spec: BackboneSpec) -> Params:
+  """Returns the tree of shapes of a backbone's parameters; computes nothing."""
+  network = build_network(spec)
+  video = jax.ShapeDtypeStruct(
+    (1, spec.num_frames, *spec.frame_size, 3), jnp.float32
+  )
+  init = functools.partial(network.init, method="latents")
+  shapes = jax.eval_shape(
+    lambda key, frames: init(key, frames, spec.depth), jax.random.key(0), video
+  )
+  return shapes["params"]
+
+
+def load_backbone(name: str, **choices: Any) -> Backbone:
+  """Returns a backbone of the zoo with its weights.
 
   Args:
     name: of the zoo.
-    checkpoint: path of the weights; None: those shipped with the package.
-    random_init: random weights instead.
-    layer: 'default', 'final' or a relative depth as text.
-    context_mode: 'default' or one of the three modes.
-    seed: of random weights.
+    **choices: as in `load_spec`.
 
   Raises:
-    ValueError: unknown name, layer or mode, or weights that do not fit.
+    ValueError: unknown name, layer, mode, dtype or option, or weights that do
+      not fit.
     FileNotFoundError: no weights; says where to get them.
   """
-  return load_spec(
-    get_spec(name),
-    checkpoint=checkpoint,
-    random_init=random_init,
-    layer=layer,
-    context_mode=context_mode,
-    seed=seed,
-  )
+  return load_spec(get_spec(name), **choices)
 
 
 def load_spec(
@@ -233,32 +261,81 @@ def load_spec(
   random_init: bool = False,
   layer: str = "default",
   context_mode: str = "default",
+  dtype: str = "float32",
+  options: Mapping[str, Any] | None = None,
   seed: int = 0,
+  place: Place = jnp.asarray,
 ) -> Backbone:
-  """Returns a backbone that is not in the zoo; see `load_backbone`."""
+  """Returns a backbone with its weights, in the zoo or not.
+
+  Args:
+    spec: the backbone.
+    checkpoint: path of the weights; None: those shipped with the package.
+    random_init: random weights instead.
+    layer: 'default', 'final' or a relative depth as text.
+    context_mode: 'default' or one of the three modes.
+    dtype: of parameters and matrix products, 'float32' or 'bfloat16'.
+    options: replaces some of `spec.options`.
+    seed: of random weights.
+    place: puts a parameter on its devices, sharded if there are several.
+
+  Raises:
+    ValueError: unknown layer, mode, dtype or option, or weights that do not
+      fit.
+    FileNotFoundError: no weights; says where to get them.
+  """
   mode = spec.context_mode if context_mode == "default" else context_mode
-  if mode not in CONTEXT_MODES:
-    raise ValueError(
-      f"backbone.context_mode is {mode!r}; expected 'default' or one of"
-      f" {', '.join(CONTEXT_MODES)}"
-    )
+  for field, value, known in (
+    ("context_mode", mode, CONTEXT_MODES),
+    ("dtype", dtype, DTYPES),
+  ):
+    if value not in known:
+      raise ValueError(
+        f"backbone.{field} is {value!r}; expected one of {', '.join(known)}"
+      )
+  spec = with_options(spec, options or {})
   blocks = num_blocks(spec, layer)
-  network = build_network(spec)
-  video = jax.ShapeDtypeStruct(
-    (1, spec.num_frames, spec.resolution, spec.resolution, 3), jnp.float32
-  )
   if random_init:
-    # One token is enough to make all parameters.
-    token = jnp.zeros((1, 1), jnp.int32)
-    init = jax.jit(lambda key, x: network.init(key, x, token)["params"])
-    params = init(jax.random.key(seed), jnp.zeros(video.shape, video.dtype))
+    network = build_network(spec)
+    video = jnp.zeros((1, spec.num_frames, *spec.frame_size, 3))
+    # Under jit the forward pass, whose output nobody uses, is not computed.
+    init = jax.jit(
+      lambda key, frames: network.init(
+        key, frames, spec.depth, method="latents"
+      )["params"]
+    )
+    params = jax.tree.map(
+      lambda x: x.astype(DTYPES[dtype]), init(jax.random.key(seed), video)
+    )
     digest = f"random-{seed}"
   else:
     path = _find_checkpoint(spec, checkpoint)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), video)
-    params = load_weights(path, shapes["params"])
+    params = load_weights(
+      path,
+      parameter_shapes(spec),
+      FAMILIES[spec.family],
+      spec,
+      dtype=DTYPES[dtype],
+      place=place,
+    )
     digest = file_digest(path)
-  return Backbone(spec, params, digest, blocks, mode)
+  return Backbone(spec, params, digest, blocks, mode, DTYPES[dtype])
+
+
+def with_options(
+  spec: BackboneSpec, options: Mapping[str, Any]
+) -> BackboneSpec:
+  """Returns a spec with some of its options replaced.
+
+  Raises:
+    ValueError: the backbone has no such option.
+  """
+  if unknown := sorted(set(options) - set(spec.options)):
+    raise ValueError(
+      f"backbone.options.{unknown[0]}: {spec.name} has "
+      f"{', '.join(spec.options) or 'no options'}"
+    )
+  return dataclasses.replace(spec, options={**spec.options, **options})
 
 
 def _find_checkpoint(spec: BackboneSpec, checkpoint: str | Path | None) -> Path:
@@ -281,7 +358,9 @@ def _find_checkpoint(spec: BackboneSpec, checkpoint: str | Path | None) -> Path:
   elif spec.checkpoint:
     how = f"{shipped} should be in the package; install it again"
   else:
-    how = "its weights were never released; set backbone.checkpoint to your own"
+    how = "none were ever released; set backbone.checkpoint to your own"
+    if spec.substitute:
+      how += f", take {spec.substitute}, the nearest with public weights"
   raise FileNotFoundError(
     f"no weights for {spec.name}: {how}, or set backbone.random_init=True for"
     " random weights."

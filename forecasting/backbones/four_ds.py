@@ -3,15 +3,23 @@
 Tubelets are projected by one strided convolution, a learned table of positions
 is added, pre-norm blocks with tanh GELU follow, and nothing is normalized at
 the end. The module tree is that of the public checkpoints:
-encoder/patch_embedding/Conv_0, encoder/posenc, processor/layers_{i}.
+encoder/patch_embedding/Conv_0, encoder/posenc, processor/layers_{i}. Their
+`.npz` files hold Flax paths below `params/layers_0/` (the model was wrapped in
+a Sequential, whose `layers_2/` is a depth readout) or below `params/`.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from jaxtyping import Float, Int
 
-from forecasting.backbones.vit import Transformer, wave_positions
+from forecasting.backbones.spec import BackboneSpec, Family, Route
+from forecasting.backbones.vit import BlockConfig, Transformer, wave_positions
 from forecasting.shapes import Array
 
 READOUT_DEPTH = 0.95  # the public readout code's relative depth
@@ -161,21 +169,19 @@ class FourDS(nn.Module):
     grid: slots, rows and columns of the position table.
     width: features of a token.
     depth: number of blocks that own parameters.
-    heads: number of attention heads.
-    mlp_dim: hidden width of the MLPs.
+    block: of every block.
   """
 
   patch: tuple[int, int, int]
   grid: tuple[int, int, int]
   width: int
   depth: int
-  heads: int
-  mlp_dim: int
+  block: BlockConfig
 
   def setup(self) -> None:
     """Names the parts as the public checkpoints do."""
     self.encoder = Tokenizer(self.patch, self.grid, self.width)
-    self.processor = Transformer(self.depth, self.heads, self.mlp_dim)
+    self.processor = Transformer(self.depth, self.block)
 
   def __call__(
     self,
@@ -196,3 +202,113 @@ class FourDS(nn.Module):
       Tokens, not normalized.
     """
     return self.processor(self.encoder(video, visible), num_blocks)
+
+  def latents(
+    self,
+    video: Float[Array, "B T H W 3"],
+    num_blocks: int,
+    keys: jax.Array | None = None,
+  ) -> Float[Array, "B t h w D"]:
+    """Encodes clips; see `spec.Family`."""
+    del keys
+    _, h, w = self.grid
+    tokens = self(video, None, num_blocks)
+    return rearrange(tokens, "B (t h w) D -> B t h w D", h=h, w=w)
+
+
+def build(spec: BackboneSpec, dtype: Any) -> FourDS:
+  """Returns the network of a spec."""
+  return FourDS(
+    patch=(spec.tubelet, spec.patch, spec.patch),
+    grid=spec.grid,
+    width=spec.width,
+    depth=spec.depth,
+    block=BlockConfig(spec.heads, spec.mlp_dim, dtype=dtype),
+  )
+
+
+def route(name: str, spec: BackboneSpec) -> Sequence[Route] | None:
+  """Returns where an array of a checkpoint goes; see `spec.Family`."""
+  del spec
+  if not name.startswith("params/"):
+    return None
+  name = name.removeprefix("params/")
+  if name.startswith("layers_2/"):
+    return []
+  return [(name.removeprefix("layers_0/"), np.asarray)]
+
+
+_BUCKET = "https://storage.googleapis.com/representations4d/checkpoints"
+_RELEASED = "CC-BY-4.0"
+
+
+def _spec(
+  name: str,
+  width: int,
+  depth: int,
+  heads: int,
+  mlp_dim: int,
+  *,
+  resolution: int = 224,
+  patch: int = 16,
+  **fields: str,
+) -> BackboneSpec:
+  """Returns the spec of one size."""
+  return BackboneSpec(
+    name=name,
+    family="4ds",
+    resolution=resolution,
+    num_frames=16,
+    tubelet=2,
+    patch=patch,
+    width=width,
+    depth=depth,
+    heads=heads,
+    mlp_dim=mlp_dim,
+    layer=str(READOUT_DEPTH),
+    source="google-deepmind/representations4d",
+    **fields,
+  )
+
+
+FAMILY = Family(
+  name="4ds",
+  build=build,
+  route=route,
+  blocks_for_depth=blocks_for_depth,
+  specs=(
+    _spec(
+      "4ds_tiny",
+      128,
+      8,
+      2,
+      512,
+      resolution=64,
+      patch=8,
+      license="Apache-2.0",
+      checkpoint="4ds_tiny.safetensors",
+    ),
+    _spec(
+      "4ds_b",
+      768,
+      12,
+      12,
+      3072,
+      license=_RELEASED,
+      checkpoint="scaling4d_dist_b.npz",
+      download=f"{_BUCKET}/scaling4d_dist_b.npz (88M parameters, 334 MB)",
+    ),
+    _spec("4ds_l", 1024, 24, 16, 4096, substitute="4ds_b"),
+    _spec("4ds_h", 1280, 32, 16, 5120, substitute="4ds_e"),
+    _spec(
+      "4ds_e",
+      1792,
+      56,
+      16,
+      15360,
+      license=_RELEASED,
+      checkpoint="scaling4d_e.npz",
+      download=f"{_BUCKET}/scaling4d_e.npz (3.8B parameters, 14 GB)",
+    ),
+  ),
+)

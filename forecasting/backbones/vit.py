@@ -1,19 +1,22 @@
-"""Pre-norm transformer blocks shared by the video backbones.
+"""Pre-norm transformer blocks shared by the backbones.
 
 One place for what the families have in common: separate query, key, value and
-output projections with bias, LayerNorm with epsilon 1e-6, an MLP with either
-GELU. Parameter names are those of the public 4DS checkpoints, so that loading
-one is a renaming. `n` is the number of tokens of a clip, in the order time,
-row, column.
+output projections, LayerNorm, an MLP; what differs between them is a field of
+`BlockConfig`. Parameter names are those of the public 4DS checkpoints. `n` is
+the number of tokens of a clip, in the order time, row, column.
 """
 
+import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from forecasting.shapes import Array
 
@@ -48,19 +51,65 @@ def wave_positions(
   return np.pad(waves, ((0, 0),) * 3 + ((0, rest),)).astype(np.float32)
 
 
+@dataclasses.dataclass(frozen=True)
+class BlockConfig:
+  """What the families do differently inside a block.
+
+  Attributes:
+    heads: number of attention heads; divides the width.
+    mlp_dim: hidden width of the MLP.
+    gelu: 'tanh' for the approximation, 'erf' for the exact function.
+    mlp: 'gelu', or 'swiglu' for a gated one.
+    epsilon: of the LayerNorms.
+    key_bias: whether keys have a bias, as queries and values do.
+    layer_scale: whether a learned factor per channel multiplies both branches.
+    logit_cap: attention logits pass through cap * tanh(logits / cap); 0: not.
+    dtype: of the matrix products; None: that of the tokens. Norms and softmax
+      are always computed in float32.
+  """
+
+  heads: int
+  mlp_dim: int
+  gelu: str = "tanh"
+  mlp: str = "gelu"
+  epsilon: float = NORM_EPSILON
+  key_bias: bool = True
+  layer_scale: bool = False
+  logit_cap: float = 0.0
+  dtype: Any = None
+
+
+# Turns queries or keys [B K n d] by their positions.
+Rotate = Callable[[jax.Array], jax.Array]
+
+
 class Attention(nn.Module):
   """Multi-head self-attention over all tokens.
 
   Attributes:
-    heads: number of heads; divides the width.
+    config: of the block.
   """
 
-  heads: int
+  config: BlockConfig
 
   @nn.compact
-  def __call__(self, tokens: Float[Array, "B n D"]) -> Float[Array, "B n D"]:
-    """Mixes the tokens of each clip."""
-    width = tokens.shape[-1]
+  def __call__(
+    self,
+    tokens: Float[Array, "B n D"],
+    rotate: Rotate | None = None,
+    mask: Bool[Array, "n n"] | None = None,
+  ) -> Float[Array, "B n D"]:
+    """Mixes the tokens of each clip.
+
+    Args:
+      tokens: normalized.
+      rotate: applied to queries and keys; None: positions are in the tokens.
+      mask: [i, j] is whether token i may look at token j; None: all do.
+
+    Returns:
+      The output projection.
+    """
+    config, width = self.config, tokens.shape[-1]
     xavier = nn.initializers.xavier_uniform()
     # Queries and keys start equal, so that tokens first attend to their like,
     # neighbors above all (mimetic initialization, arXiv 2305.09828).
@@ -72,48 +121,67 @@ class Attention(nn.Module):
       return xavier(shared if is_new else key, *args)
 
     project = functools.partial(
-      nn.DenseGeneral, (self.heads, width // self.heads)
+      nn.DenseGeneral,
+      (config.heads, width // config.heads),
+      dtype=config.dtype,
     )
     query = rearrange(
       project(kernel_init=similar, name="query")(tokens), "B n K d -> B K n d"
     )
     key = rearrange(
-      project(kernel_init=similar, name="key")(tokens), "B m K d -> B K d m"
+      project(kernel_init=similar, use_bias=config.key_bias, name="key")(
+        tokens
+      ),
+      "B m K d -> B K m d",
     )
     value = rearrange(
       project(kernel_init=xavier, name="value")(tokens), "B m K d -> B K m d"
     )
-    scale = (width // self.heads) ** -0.5
+    if rotate is not None:
+      query, key = rotate(query), rotate(key)
+    scale = (width // config.heads) ** -0.5
     # Plain matrix products: on CPU XLA is up to 1.5 times as fast with them as
     # with the einsum that leaves the layout of the keys to it.
-    mixed = jax.nn.softmax((query * scale) @ key) @ value
+    logits = (query * scale) @ rearrange(key, "B K m d -> B K d m")
+    logits = logits.astype(jnp.float32)
+    if config.logit_cap:
+      logits = config.logit_cap * jnp.tanh(logits / config.logit_cap)
+    if mask is not None:
+      logits = jnp.where(mask, logits, -jnp.inf)
+    mixed = jax.nn.softmax(logits).astype(value.dtype) @ value
     return nn.DenseGeneral(
       width,
       axis=(-2, -1),
       kernel_init=xavier,
+      dtype=config.dtype,
       name="out",
     )(rearrange(mixed, "B K n d -> B n K d"))
 
 
 class Mlp(nn.Module):
-  """Two dense layers with a GELU between.
+  """Two dense layers with a GELU between, or a gated one.
 
   Attributes:
-    hidden: width between the layers.
-    gelu: 'tanh' for the approximation, 'erf' for the exact function.
+    config: of the block.
   """
 
-  hidden: int
-  gelu: str = "tanh"
+  config: BlockConfig
 
   @nn.compact
   def __call__(self, tokens: Float[Array, "B n D"]) -> Float[Array, "B n D"]:
     """Transforms each token by itself."""
+    config = self.config
     dense = functools.partial(
-      nn.Dense, kernel_init=nn.initializers.xavier_uniform()
+      nn.Dense,
+      kernel_init=nn.initializers.xavier_uniform(),
+      dtype=config.dtype,
     )
-    inner = dense(self.hidden, name="dense_in")(tokens)
-    inner = nn.gelu(inner, approximate=self.gelu == "tanh")
+    if config.mlp == "swiglu":
+      gate = nn.silu(dense(config.mlp_dim, name="dense_gate")(tokens))
+      inner = gate * dense(config.mlp_dim, name="dense_in")(tokens)
+    else:
+      inner = dense(config.mlp_dim, name="dense_in")(tokens)
+      inner = nn.gelu(inner, approximate=config.gelu == "tanh")
     return dense(tokens.shape[-1], name="dense_out")(inner)
 
 
@@ -121,25 +189,36 @@ class Block(nn.Module):
   """x += attention(norm(x)); x += mlp(norm(x)).
 
   Attributes:
-    heads: number of attention heads.
-    mlp_dim: hidden width of the MLP.
-    gelu: 'tanh' or 'erf'.
+    config: of the block.
   """
 
-  heads: int
-  mlp_dim: int
-  gelu: str = "tanh"
+  config: BlockConfig
 
   @nn.compact
-  def __call__(self, tokens: Float[Array, "B n D"]) -> Float[Array, "B n D"]:
-    """Applies the block."""
-    norm = functools.partial(nn.LayerNorm, epsilon=NORM_EPSILON)
-    tokens = tokens + Attention(self.heads, name="attention")(
-      norm(name="attention_norm")(tokens)
+  def __call__(
+    self,
+    tokens: Float[Array, "B n D"],
+    rotate: Rotate | None = None,
+    mask: Bool[Array, "n n"] | None = None,
+  ) -> Float[Array, "B n D"]:
+    """Applies the block; arguments as in `Attention`."""
+    config = self.config
+    norm = functools.partial(
+      nn.LayerNorm, epsilon=config.epsilon, dtype=jnp.float32
     )
-    return tokens + Mlp(self.mlp_dim, self.gelu, name="mlp")(
-      norm(name="mlp_norm")(tokens)
+
+    def scaled(branch: Float[Array, "B n D"], name: str) -> jax.Array:
+      if not config.layer_scale:
+        return branch
+      ones = nn.initializers.ones
+      return branch * self.param(name, ones, (branch.shape[-1],))
+
+    mixed = Attention(config, name="attention")(
+      norm(name="attention_norm")(tokens), rotate, mask
     )
+    tokens = tokens + scaled(mixed, "attention_scale")
+    inner = Mlp(config, name="mlp")(norm(name="mlp_norm")(tokens))
+    return tokens + scaled(inner, "mlp_scale")
 
 
 class Transformer(nn.Module):
@@ -147,41 +226,41 @@ class Transformer(nn.Module):
 
   Attributes:
     depth: number of blocks that own parameters.
-    heads: number of attention heads.
-    mlp_dim: hidden width of the MLPs.
-    gelu: 'tanh' or 'erf'.
+    config: of every block.
     final_norm: whether a LayerNorm follows the last block.
   """
 
   depth: int
-  heads: int
-  mlp_dim: int
-  gelu: str = "tanh"
+  config: BlockConfig
   final_norm: bool = False
 
   def setup(self) -> None:
     """Names the blocks layers_0, layers_1, ..."""
-    self.layers = [
-      Block(self.heads, self.mlp_dim, self.gelu) for _ in range(self.depth)
-    ]
+    self.layers = [Block(self.config) for _ in range(self.depth)]
     if self.final_norm:
-      self.norm = nn.LayerNorm(epsilon=NORM_EPSILON)
+      self.norm = nn.LayerNorm(epsilon=self.config.epsilon, dtype=jnp.float32)
 
   def __call__(
-    self, tokens: Float[Array, "B n D"], num_blocks: int | None = None
+    self,
+    tokens: Float[Array, "B n D"],
+    num_blocks: int | None = None,
+    rotate: Rotate | None = None,
+    mask: Bool[Array, "n n"] | None = None,
   ) -> Float[Array, "B n D"]:
     """Applies the first blocks; the others are not computed.
 
     Args:
       tokens: embedded tokens with their positions.
-      num_blocks: how many blocks to apply; None: all, then the final norm if
-        there is one.
+      num_blocks: how many blocks to apply; None or all of them: the final norm
+        follows, if there is one.
+      rotate: as in `Attention`.
+      mask: as in `Attention`.
 
     Returns:
       The tokens after these blocks.
     """
     for layer in self.layers[:num_blocks]:
-      tokens = layer(tokens)
-    if self.final_norm and num_blocks is None:
+      tokens = layer(tokens, rotate, mask)
+    if self.final_norm and num_blocks in (None, self.depth):
       tokens = self.norm(tokens)
     return tokens

@@ -1,107 +1,113 @@
-"""Checkpoint files <-> parameters; every key is used once or it is an error.
+"""Checkpoints <-> parameters; every array is used once or it is an error.
 
-4DS: the public `.npz` files hold Flax paths joined by '/', below
-`params/layers_0/` (the model was wrapped in a Sequential, whose `layers_2/` is
-a depth readout and is left alone) or below `params/`. Our safetensors files
-hold the same keys below `params/`.
+`checkpoints.py` reads the formats, a family's `route` says which array becomes
+which parameter, and this file brings the two together, one array at a time, so
+that no second copy of the weights is ever held. Every family also loads what
+`save_weights` wrote: its parameters by their own names.
 """
 
 import hashlib
 import json
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError, safe_open
 from safetensors.flax import save
 
+from forecasting.backbones.checkpoints import (
+  CheckpointError,
+  Entries,
+  open_checkpoint,
+)
+from forecasting.backbones.spec import BackboneSpec, Family
 from forecasting.shapes import Params
 
-PREFIX = "params/"
-WRAPPED = "params/layers_0/"
-READOUT = "params/layers_2/"
+# Moves one array to its devices.
+Place = Callable[[np.ndarray], jax.Array]
 
 
-def load_weights(path: Path, expected: Params) -> Params:
-  """Reads a 4DS checkpoint.
+def load_weights(
+  path: Path,
+  expected: Params,
+  family: Family,
+  spec: BackboneSpec,
+  *,
+  dtype: Any = jnp.float32,
+  place: Place = jnp.asarray,
+) -> Params:
+  """Reads a checkpoint.
 
   Args:
-    path: `.npz` or `.safetensors`.
+    path: file or folder of a format that `open_checkpoint` knows.
     expected: parameters or shapes of the network, as a tree.
+    family: of the backbone; names the arrays.
+    spec: the backbone.
+    dtype: of the parameters.
+    place: puts a parameter on its devices, sharded if there are several.
 
   Returns:
-    Parameters with the structure of `expected`, float32.
+    Parameters with the structure of `expected`.
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: the file is neither format, or a key is missing, left over or
-      has another shape; all such keys are named.
+    ValueError: the format is unknown or damaged, or a key is missing, left over
+      or has another shape; all such keys are named.
   """
-  if not path.is_file():
+  if not path.exists():
     raise FileNotFoundError(
-      f"backbone.checkpoint: no file {path}; expected .npz or .safetensors"
-    )
-  readers: Mapping[str, Callable[[Path], Any]] = {
-    ".npz": _read_npz,
-    ".safetensors": _read_safetensors,
-  }
-  if path.suffix not in readers:
-    raise ValueError(
-      f"backbone.checkpoint: {path} ends in {path.suffix!r}; expected .npz or"
-      " .safetensors"
+      f"backbone.checkpoint: no file {path}; expected weights of {spec.name}"
     )
   flat = flatten_dict(expected, sep="/")
   try:
-    return _collect(readers[path.suffix](path), flat, path)
-  except (zipfile.BadZipFile, SafetensorError, EOFError) as error:
-    raise ValueError(
-      f"backbone.checkpoint: {path} is truncated or not a {path.suffix} file"
-      f" ({error}); download it again"
-    ) from error
-
-
-def _read_npz(path: Path) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
-  """Yields keys and readers of arrays, so that a 14 GB file is read once."""
-  with np.load(path, allow_pickle=False) as arrays:
-    for name in arrays.files:
-      yield name, lambda name=name: arrays[name]
-
-
-def _read_safetensors(path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
-  """Yields keys and readers of arrays."""
-  with safe_open(path, framework="flax") as arrays:
-    for name in arrays.keys():  # noqa: SIM118 (not a mapping)
-      yield name, lambda name=name: arrays.get_tensor(name)
+    with open_checkpoint(path, family.containers) as entries:
+      return _collect(entries, flat, family, spec, path, dtype, place)
+  except CheckpointError as error:
+    raise ValueError(f"backbone.checkpoint: {error}") from error
 
 
 def _collect(
-  entries: Iterator[tuple[str, Callable[[], Any]]],
+  entries: Entries,
   expected: Mapping[str, Any],
+  family: Family,
+  spec: BackboneSpec,
   path: Path,
+  dtype: Any,
+  place: Place,
 ) -> Params:
   """Renames keys, checks them against the network's and reads the arrays."""
   found, extra, misshapen = {}, [], []
   for name, read in entries:
-    if name.startswith(READOUT):
-      continue
-    prefix = WRAPPED if name.startswith(WRAPPED) else PREFIX
-    key = name.removeprefix(prefix)
-    if not name.startswith(PREFIX) or key not in expected or key in found:
+    own = name.removeprefix("params/")
+    routes = (
+      [(own, np.asarray)] if own in expected else family.route(name, spec)
+    )
+    if routes is None or any(
+      key not in expected or key in found for key, _ in routes
+    ):
       extra.append(name)
       continue
-    array = read()
-    found[key] = jnp.asarray(array, jnp.float32)
-    if array.shape != expected[key].shape:
-      misshapen.append(f"{name} {array.shape}, not {expected[key].shape}")
-  missing = sorted(set(expected) - set(found))
+    if not routes:
+      continue
+    source = read()
+    for key, change in routes:
+      try:
+        array = change(source)
+      except (ValueError, IndexError):  # too few axes, or they do not divide
+        array = source
+      if array.shape != expected[key].shape:
+        misshapen.append(
+          f"{name} {source.shape}, for {key} {expected[key].shape}"
+        )
+      # A copy, or a slice would keep the whole array alive.
+      found[key] = place(np.array(array, dtype))
   problems = [
     f"{what}: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
     for what, names in (
-      ("missing", missing),
+      ("missing", sorted(set(expected) - set(found))),
       ("not used by this backbone", extra),
       ("misshapen", misshapen),
     )
@@ -109,7 +115,7 @@ def _collect(
   ]
   if problems:
     raise ValueError(
-      f"backbone.checkpoint: {path} does not fit the backbone; "
+      f"backbone.checkpoint: {path} does not fit {spec.name}; "
       f"{'; '.join(problems)}. Choose the backbone.name that it was made for."
     )
   return unflatten_dict(found, sep="/")
@@ -118,16 +124,16 @@ def _collect(
 def save_weights(
   path: Path, params: Params, notes: Mapping[str, Any], dtype: Any
 ) -> None:
-  """Writes parameters under the public names.
+  """Writes parameters under the network's own names.
 
   Args:
     path: of the safetensors file; replaced atomically.
-    params: of a 4DS encoder.
+    params: of a network.
     notes: stored in the file as JSON: how the weights were made.
     dtype: of the stored arrays.
   """
   arrays = {
-    PREFIX + name: jnp.asarray(array, dtype)
+    "params/" + name: jnp.asarray(array, dtype)
     for name, array in flatten_dict(params, sep="/").items()
   }
   metadata = {"notes": json.dumps(notes, sort_keys=True)}
@@ -137,6 +143,12 @@ def save_weights(
 
 
 def file_digest(path: Path) -> str:
-  """Returns the sha256 of a file, in hexadecimal."""
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+  """Returns the sha256 of a file, or of all files of a folder, in hex."""
+  if path.is_file():
+    with path.open("rb") as file:
+      return hashlib.file_digest(file, "sha256").hexdigest()
+  total = hashlib.sha256()
+  for part in sorted(p for p in path.rglob("*") if p.is_file()):
+    total.update(part.relative_to(path).as_posix().encode())
+    total.update(file_digest(part).encode())
+  return total.hexdigest()

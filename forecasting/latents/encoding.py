@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt8, UInt32
 
 from forecasting.shapes import Array, Params
 
@@ -17,7 +17,11 @@ PREPROCESSING = "uint8 / 255, antialiased bilinear resize to the resolution"
 
 @runtime_checkable
 class Encoder(Protocol):
-  """What is used of a backbone; see `backbones.encode.Backbone`."""
+  """What is used of a backbone; see `backbones.encode.Backbone`.
+
+  With a `spec.stochastic` the three methods take one random key per clip as a
+  last argument.
+  """
 
   spec: Any
   params: Params
@@ -39,6 +43,7 @@ def encode_clips(
   num_context: int,
   params: Params,
   video: UInt8[Array, "B T H W 3"],
+  example_ids: UInt32[Array, "B"] | None = None,
 ) -> tuple[Float[Array, "B tc h w C"], Float[Array, "B t h w C"]]:
   """Encodes clips twice: the context alone, and all frames.
 
@@ -47,17 +52,22 @@ def encode_clips(
     num_context: frames of the context.
     params: its weights.
     video: square frames of any size.
+    example_ids: identities of the clips, from which a stochastic backbone draws
+      its noise; None: the same noise for all.
 
   Returns:
     Context latents and clip latents, float32. The context does not depend on
     later frames unless the mode is 'leaky_full_clip'.
   """
   frames = preprocess(video, backbone.spec.resolution)
-  clip = backbone.encode(params, frames)
+  keys = ()
+  if backbone.spec.stochastic and example_ids is not None:
+    keys = (jax.vmap(jax.random.key)(example_ids),)
+  clip = backbone.encode(params, frames, *keys)
   if backbone.context_mode == "leaky_full_clip":
-    context = backbone.encode_leaky(params, frames, num_context)
+    context = backbone.encode_leaky(params, frames, num_context, *keys)
   else:
-    context = backbone.encode_context(params, frames[:, :num_context])
+    context = backbone.encode_context(params, frames[:, :num_context], *keys)
   return context.astype(jnp.float32), clip.astype(jnp.float32)
 
 

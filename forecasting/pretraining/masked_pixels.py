@@ -24,7 +24,7 @@ from jaxtyping import Float, Int, Key
 
 from forecasting.backbones.encode import layer_norm
 from forecasting.backbones.four_ds import FourDS, to_patches
-from forecasting.backbones.vit import Transformer, wave_positions
+from forecasting.backbones.vit import BlockConfig, Transformer, wave_positions
 from forecasting.shapes import Array, Params, PRNGKey
 
 PIXEL_SCALE = 4.0  # about one over the spread of pixels in [0, 1]
@@ -64,9 +64,10 @@ class Decoder(nn.Module):
     reconstructed = nn.Dense(self.outputs, name="reconstruction")(tokens)
     tokens = nn.Dense(self.width, name="input")(tokens) + positions[visible]
     tokens = jnp.concatenate([tokens, mask_token + positions[decoded]], axis=1)
-    tokens = Transformer(
-      self.depth, self.heads, 4 * self.width, final_norm=True, name="processor"
-    )(tokens)
+    block = BlockConfig(self.heads, 4 * self.width)
+    tokens = Transformer(self.depth, block, final_norm=True, name="processor")(
+      tokens
+    )
     guessed = nn.Dense(self.outputs, name="output")(
       tokens[:, visible.shape[1] :]
     )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from forecasting.backbones import encode
-from forecasting.backbones.zoo import BackboneSpec
+from forecasting.backbones.spec import BackboneSpec
 
 
 @pytest.fixture(scope="session")

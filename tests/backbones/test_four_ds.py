@@ -1,7 +1,6 @@
 """The encoder against an independent forward pass and the goldens."""
 
-import importlib.util
-import json
+import dataclasses
 import os
 from pathlib import Path
 
@@ -21,26 +20,20 @@ GOLDENS = Path(
 )
 
 
-def check_backbones():
-  """Imports the script, which is no part of the package."""
-  path = ROOT / "tests" / "parity" / "check_backbones.py"
-  spec = importlib.util.spec_from_file_location("check_backbones", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
 @pytest.mark.parametrize("name", ["4ds_a", "4ds_b"])
-def test_agrees_with_reference(name):
+def test_agrees_with_reference(name, monkeypatch):
   folder = GOLDENS / "backbones"
   if not folder.is_dir():
     pytest.skip(f"no goldens in {folder}; set FORECASTING_GOLDENS")
-  script = check_backbones()
-  sizes = json.loads((folder / f"{name}.json").read_text())
-  assert script.relative_error(folder, name, sizes) < 1e-5
+  monkeypatch.syspath_prepend(ROOT / "tests" / "parity")
+  import check_backbones
+
+  spec = check_backbones.golden_spec(folder, name)
+  file = folder / f"{name}_ckpt.npz"
+  assert check_backbones.errors(folder, name, spec, file)[1] < 1e-5
   # The comparison notices a wrong layer.
-  wrong = {**sizes, "readout_depth": 0.7}
-  assert script.relative_error(folder, name, wrong) > 0.1
+  wrong = dataclasses.replace(spec, layer="0.7")
+  assert check_backbones.errors(folder, name, wrong, file)[1] > 0.1
 
 
 @pytest.mark.parametrize(

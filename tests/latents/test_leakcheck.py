@@ -23,7 +23,9 @@ class Toy:
   context_mode: str
   params: Any = dataclasses.field(default_factory=lambda: {"w": jnp.ones(3)})
   spec: Any = dataclasses.field(
-    default_factory=lambda: SimpleNamespace(name="toy", resolution=4)
+    default_factory=lambda: SimpleNamespace(
+      name="toy", resolution=4, stochastic=False
+    )
   )
   weights_digest: str = "none"
   num_blocks: int = 1

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from forecasting.backbones.four_ds import FourDS
+from forecasting.backbones.vit import BlockConfig
 from forecasting.pretraining import masked_pixels
 
 GRID = (2, 4, 4)
@@ -24,7 +25,7 @@ CFG = {
 
 
 def make_task(**changes):
-  encoder = FourDS((2, 4, 4), GRID, width=24, depth=1, heads=2, mlp_dim=48)
+  encoder = FourDS((2, 4, 4), GRID, 24, depth=1, block=BlockConfig(2, 48))
   return masked_pixels.MaskedPixels(encoder, {**CFG, **changes})
 
 
