@@ -7,6 +7,7 @@ them remember it.
 
 import dataclasses
 import hashlib
+import importlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,14 @@ from forecasting.frames import cache, mujoco_scenes
 from forecasting.frames.clip import Clip
 
 SPLITS = ("train", "eval", "futures")
+
+# Data sets on disk: name to the function (data, split, root) that opens one.
+# Imported only when asked for, so that one's decoder burdens no other.
+READERS = {
+  "perception_test": "perception_test:open_perception_test",
+  "scannet": "scannet:open_scannet",
+  "videos": "videos:open_videos",
+}
 
 
 @runtime_checkable
@@ -83,14 +92,13 @@ def open_source(data: ConfigDict, split: str, root: Path) -> ClipSource:
   """
   if split not in SPLITS:
     raise ValueError(f"split {split!r} is unknown; choose from {SPLITS}")
-  if data.name == "videos":
-    from forecasting.frames import videos
-
-    return videos.open_videos(data, split, root)
+  if data.name in READERS:
+    module, function = READERS[data.name].split(":")
+    module = importlib.import_module(f"forecasting.frames.{module}")
+    return getattr(module, function)(data, split, Path(root))
   if data.name != "mujoco_scenes":
-    raise ValueError(
-      f"data.name={data.name!r} is unknown; choose 'mujoco_scenes' or 'videos'"
-    )
+    known = ", ".join(map(repr, ("mujoco_scenes", *READERS)))
+    raise ValueError(f"data.name={data.name!r} is unknown; choose from {known}")
   return _open_scenes(data, split, Path(root))
 
 
