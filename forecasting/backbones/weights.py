@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import EinopsError
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.flax import save
 
@@ -96,7 +97,8 @@ def _collect(
     for key, change in routes:
       try:
         array = change(source)
-      except (ValueError, IndexError):  # too few axes, or they do not divide
+      # Too few axes, or they do not divide.
+      except (ValueError, IndexError, EinopsError):
         array = source
       if array.shape != expected[key].shape:
         misshapen.append(
