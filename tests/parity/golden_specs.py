@@ -8,7 +8,7 @@ from forecasting.backbones.spec import BackboneSpec
 Sizes = Mapping[str, Any]
 
 
-def common(name: str, sizes: Sizes, **fields: Any) -> BackboneSpec:
+def common(name: str, sizes: Sizes, /, **fields: Any) -> BackboneSpec:
   """Returns a spec with what all families write alike.
 
   Args:
@@ -43,6 +43,21 @@ def four_ds(name: str, sizes: Sizes) -> BackboneSpec:
   )
 
 
+def videoprism(name: str, sizes: Sizes) -> BackboneSpec:
+  """VideoPrism: two depths, and tables apart from the clip."""
+  spatial, temporal = sizes["num_spatial_layers"], sizes["num_temporal_layers"]
+  return common(
+    name,
+    {**sizes, "embed_dim": sizes["model_dim"], "depth": spatial + temporal},
+    family="videoprism",
+    tubelet=1,
+    patch=sizes["patch_size"],
+    mlp_dim=sizes["mlp_dim"],
+    sizes={"temporal_depth": temporal, "table": tuple(sizes["pos_emb_shape"])},
+  )
+
+
 GOLDEN_SPECS: Mapping[str, Callable[[str, Sizes], BackboneSpec]] = {
   "4ds": four_ds,
+  "videoprism": videoprism,
 }
