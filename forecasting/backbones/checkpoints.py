@@ -12,16 +12,32 @@ read before it is asked for: 4DS-e is 14 GB.
 """
 
 import contextlib
+import functools
+import json
+import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, safe_open
+
+from forecasting.backbones.stored import DamagedError, StoredArray
+from forecasting.backbones.torch_files import read_torch
 
 # Names and functions that read the array of that name.
 Entries = Iterator[tuple[str, Callable[[], np.ndarray]]]
+
+# What the readers of NumPy and the standard library say to damaged files. A
+# forged size is refused for lack of memory at the latest.
+_DAMAGE = (
+  *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
+  *(ValueError, LookupError, TypeError, OverflowError, MemoryError),
+  *(NotImplementedError, RuntimeError, SyntaxError),
+)
+_MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 
 
 class CheckpointError(ValueError):
@@ -41,7 +57,8 @@ def open_checkpoint(
 
   Yields:
     Pairs of a name, nested names joined by '.' in `.pth` files and by '/'
-    elsewhere, and a function that reads the array.
+    elsewhere, and a function that reads the array. Both raise CheckpointError
+    where the file is damaged.
 
   Raises:
     CheckpointError: unknown format, or damaged.
@@ -54,9 +71,30 @@ def open_checkpoint(
     raise CheckpointError(
       f"{path} is of no known format; expected {', '.join(_READERS)}"
     )
+  with contextlib.closing(_guarded(path, reader(path, containers))) as entries:
+    yield entries
+
+
+def _guarded(path: Path, entries: Entries) -> Entries:
+  """Yields the same; what goes wrong on the way becomes a CheckpointError."""
+  guard = functools.partial(_guard, path)
+  with contextlib.closing(entries):
+    while (entry := guard(lambda: next(entries, None))) is not None:
+      name, read = entry
+      yield name, functools.partial(guard, read)
+
+
+def _guard(path: Path, function: Callable[[], object]):
+  """Calls a function.
+
+  Raises:
+    CheckpointError: the file is damaged.
+  """
   try:
-    yield reader(path, containers)
-  except (zipfile.BadZipFile, SafetensorError, EOFError) as error:
+    return function()
+  except DamagedError as error:
+    raise CheckpointError(f"{path} cannot be read: {error}") from error
+  except _DAMAGE as error:
     raise CheckpointError(
       f"{path} is truncated or not a {path.suffix} file ({error}); download it"
       " again"
@@ -77,15 +115,53 @@ def _plain(array: np.ndarray) -> np.ndarray:
   return array.view(ml_dtypes.bfloat16) if is_raw else array
 
 
+_SAFETENSORS_DTYPES = {
+  "F64": np.float64,
+  "F32": np.float32,
+  "F16": np.float16,
+  "BF16": ml_dtypes.bfloat16,
+  "F8_E4M3": ml_dtypes.float8_e4m3fn,
+  "F8_E5M2": ml_dtypes.float8_e5m2,
+  "I64": np.int64,
+  "I32": np.int32,
+  "I16": np.int16,
+  "I8": np.int8,
+  "U64": np.uint64,
+  "U32": np.uint32,
+  "U16": np.uint16,
+  "U8": np.uint8,
+  "BOOL": np.bool_,
+}
+
+
 def _read_safetensors(path: Path, containers: Sequence[str]) -> Entries:
-  """Yields the arrays of a safetensors file."""
+  """Yields the arrays of a safetensors file.
+
+  The library would map the file into memory: a second copy of the weights.
+  """
   del containers
-  with safe_open(path, framework="flax") as arrays:
-    for name in arrays.keys():  # noqa: SIM118 (not a mapping)
-      yield name, lambda name=name: np.asarray(arrays.get_tensor(name))
+  with path.open("rb") as file:
+    (size,) = struct.unpack("<Q", file.read(8))
+    if size > _MAX_HEADER:
+      raise DamagedError(f"its header is said to have {size} bytes")
+    header = json.loads(file.read(size))
+  header.pop("__metadata__", None)
+  for name, entry in header.items():
+    start, end = entry["data_offsets"]
+    dtype = np.dtype(_SAFETENSORS_DTYPES[entry["dtype"]])
+    shape = tuple(entry["shape"])
+    if min((start, *shape)) < 0 or (
+      end - start != math.prod(shape) * dtype.itemsize
+    ):
+      raise DamagedError(f"{name}: its place in the file is not plausible")
+    yield name, StoredArray(path, 8 + size + start, dtype, shape).read
 
 
 _READERS: dict[str, Callable[[Path, Sequence[str]], Entries]] = {
   ".npz": _read_npz,
   ".safetensors": _read_safetensors,
+  ".pth": read_torch,
+  ".pth.tar": read_torch,
+  ".pt": read_torch,
+  ".bin": read_torch,
 }

@@ -104,6 +104,8 @@ def _collect(
         misshapen.append(
           f"{name} {source.shape}, for {key} {expected[key].shape}"
         )
+        found[key] = None
+        continue
       # A copy, or a slice would keep the whole array alive.
       found[key] = place(np.array(array, dtype))
   problems = [
