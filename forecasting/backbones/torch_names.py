@@ -28,6 +28,8 @@ Change = Callable[[np.ndarray, int], np.ndarray]
 # Name in the checkpoint -> the parameters it fills; none: known and unused.
 Names = Mapping[str, Sequence[tuple[str, Change]]]
 
+ATTENTION = ("attention/query", "attention/key", "attention/value")
+
 
 def same(array: np.ndarray, heads: int) -> np.ndarray:
   """Returns the array as it is."""
@@ -132,6 +134,14 @@ def stacked(source: str, targets: Sequence[str], kernel: Change) -> Names:
   }
 
 
+def projections(*sources: str) -> Names:
+  """Returns the names of the queries, keys and values, each an array."""
+  names = {}
+  for source, target in zip(sources, ATTENTION, strict=True):
+    names |= linear(source, target, to_heads, to_heads)
+  return names
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
   """The names of one kind of checkpoint.
@@ -148,8 +158,6 @@ class Layout:
   blocks: str = r"blocks\."
   encoder: str = "encoder"
 
-
-ATTENTION = tuple(f"attention/{x}" for x in ("query", "key", "value"))
 
 OFFICIAL = Layout(
   outer=linear("patch_embed.proj", "patch_embedding", convolution)

@@ -9,11 +9,12 @@ Source: paper Table 1 for the choice of models.
 
 import difflib
 
-from forecasting.backbones import four_ds, videoprism
+from forecasting.backbones import dinov2, four_ds, siglip, videomae, videoprism
 from forecasting.backbones.spec import BackboneSpec, Family
 
 FAMILIES: dict[str, Family] = {
-  module.FAMILY.name: module.FAMILY for module in (four_ds, videoprism)
+  module.FAMILY.name: module.FAMILY
+  for module in (dinov2, four_ds, siglip, videomae, videoprism)
 }
 SPECS: dict[str, BackboneSpec] = {
   spec.name: spec for family in FAMILIES.values() for spec in family.specs
