@@ -115,7 +115,8 @@ class Family:
       An empty list for arrays that this encoder has no use for, None for names
       that do not belong to the family.
     specs: its backbones.
-    containers: keys under which `.pth` files keep the weights, best first.
+    containers: keys under which `.pth` files keep the weights, best first; the
+      option 'weights' of a spec, unless it is 'default', names another one.
     blocks_for_depth: (relative depth, depth) -> number of blocks.
   """
 

@@ -63,8 +63,10 @@ def load_weights(
       f"backbone.checkpoint: no file {path}; expected weights of {spec.name}"
     )
   flat = flatten_dict(expected, sep="/")
+  chosen = spec.options.get("weights", "default")
+  containers = family.containers if chosen == "default" else (chosen,)
   try:
-    with open_checkpoint(path, family.containers) as entries:
+    with open_checkpoint(path, containers) as entries:
       return _collect(entries, flat, family, spec, path, dtype, place)
   except CheckpointError as error:
     raise ValueError(f"backbone.checkpoint: {error}") from error

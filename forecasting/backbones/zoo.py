@@ -9,12 +9,30 @@ Source: paper Table 1 for the choice of models.
 
 import difflib
 
-from forecasting.backbones import dinov2, four_ds, siglip, videomae, videoprism
+from forecasting.backbones import (
+  dinov2,
+  four_ds,
+  next_vid,
+  siglip,
+  videomae,
+  videoprism,
+  vjepa,
+  vjepa2,
+)
 from forecasting.backbones.spec import BackboneSpec, Family
 
 FAMILIES: dict[str, Family] = {
   module.FAMILY.name: module.FAMILY
-  for module in (dinov2, four_ds, siglip, videomae, videoprism)
+  for module in (
+    dinov2,
+    four_ds,
+    next_vid,
+    siglip,
+    videomae,
+    videoprism,
+    vjepa,
+    vjepa2,
+  )
 }
 SPECS: dict[str, BackboneSpec] = {
   spec.name: spec for family in FAMILIES.values() for spec in family.specs

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from forecasting.backbones.spec import BackboneSpec
 
 Sizes = Mapping[str, Any]
@@ -152,11 +154,54 @@ def videomae(name: str, sizes: Sizes) -> BackboneSpec:
   )
 
 
+def vjepa(name: str, sizes: Sizes) -> BackboneSpec:
+  """V-JEPA: the stored positions may be of another shape than the clip."""
+  tubelet, patch = sizes["tubelet_size"], sizes["patch_size"]
+  rows, columns = np.broadcast_to(sizes["pretrain_img_size"], 2).tolist()
+  frames = sizes["pretrain_frames"]
+  return common(
+    name,
+    sizes,
+    family="vjepa",
+    num_frames=max(frames, sizes["frames"]),
+    tubelet=tubelet,
+    patch=patch,
+    mlp_dim=int(sizes["embed_dim"] * sizes["mlp_ratio"]),
+    sizes={
+      "table": (frames // tubelet, rows // patch, columns // patch),
+      "epsilon": sizes["norm_eps"],
+    },
+    options={"pos_time": "resize"},
+  )
+
+
+def rotary(name: str, sizes: Sizes) -> BackboneSpec:
+  """V-JEPA 2, and NExT-Vid where the attention is causal.
+
+  Unlike in the released files, it is the dict `encoder` of these goldens that
+  the outputs belong to, unless the JSON says otherwise.
+  """
+  averaged = "only target_encoder" in sizes.get("container", "")
+  return common(
+    name,
+    sizes,
+    family="next_vid" if sizes["frame_causal"] else "vjepa2",
+    tubelet=sizes["tubelet_size"],
+    patch=sizes["patch_size"],
+    mlp_dim=sizes["mlp_hidden"],
+    sizes={"epsilon": sizes["norm_eps"]},
+    options={"weights": "default" if averaged else "encoder"},
+  )
+
+
 GOLDEN_SPECS: Mapping[str, Callable[[str, Sizes], BackboneSpec]] = {
   "4ds": four_ds,
   "dinov2": dinov2,
+  "nextvid_encoder": rotary,
   "siglip": siglip,
   "videomae": videomae,
   "videomaev2": videomae,
   "videoprism": videoprism,
+  "vjepa": vjepa,
+  "vjepa2_encoder": rotary,
 }
