@@ -1,0 +1,238 @@
+"""Which recordings of ScanNet and which of their frames can be used.
+
+Offsets within .sens files, and what was found of every frame that was looked
+at, are remembered in one file a recording under the data root, so that the
+next run opens in seconds. A recording that was touched is looked at anew.
+"""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+from tqdm import tqdm
+
+from forecasting.frames import scannet_scans, windows
+from forecasting.frames.scannet_sens import DamagedError
+
+SCAN_FOLDERS = ("scans", "", "extracted")
+MIN_VALID_DEPTH = 0.1
+DEPTH_RANGE_METERS = (1e-3, 10.0)
+
+# What is known of a frame's color or depth.
+UNKNOWN, GOOD, BAD, LITTLE = range(4)
+_REASONS = {
+  ("color", BAD): "clip: color does not decode",
+  ("depth", BAD): "clip: depth does not decode",
+  ("depth", LITTLE): "clip: little valid depth",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+  """One usable recording.
+
+  Attributes:
+    name: As in the list.
+    path: .sens file or folder of images.
+    identity: Hash that a copy shares.
+    memo: File under `root` that remembers index and frames seen.
+    num_frames: Frames.
+  """
+
+  name: str
+  path: Path
+  identity: str
+  memo: Path
+  num_frames: int
+
+
+def index_scans(
+  folder: Path,
+  names: Sequence[str],
+  root: Path,
+  *,
+  num_frames: int,
+  workers: int,
+) -> tuple[list[Recording], collections.Counter[str]]:
+  """Finds recordings and the offsets of their frames.
+
+  Args:
+    folder: Of the download.
+    names: Recordings wanted.
+    root: Folder of what is remembered.
+    num_frames: Least frames of a usable recording.
+    workers: Recordings read at a time.
+
+  Returns:
+    Usable recordings in the order of their names, and how many are not, by
+    reason.
+
+  Raises:
+    OSError: If `root` cannot be written.
+  """
+  folders = [folder / name for name in SCAN_FOLDERS]
+
+  def index(name: str) -> Recording | tuple[str, str]:
+    path = scannet_scans.find_scan(folders, name)
+    if path is None:
+      return "missing", f"no {name}.sens and no images of it in {folder}"
+    try:
+      identity, touched = scannet_scans.identify(name, path)
+      memo = root / "scannet-index" / f"{name}-{touched}.safetensors"
+      scan = open_scan(path, memo)
+    except DamagedError as error:
+      return error.reason, str(error)
+    except OSError as error:
+      return "unreadable", str(error)
+    if scan.num_frames < num_frames:
+      detail = f"{path}: {scan.num_frames} frames, {num_frames} needed"
+      return "too short", detail
+    _remember(memo, scan, {})
+    return Recording(name, path, identity, memo, scan.num_frames)
+
+  found, skipped = [], collections.Counter()
+  for result in _parallel(index, names, workers, "scannet: indexing"):
+    if isinstance(result, Recording):
+      found.append(result)
+    else:
+      skipped[f"scan: {result[0]}"] += 1
+      logging.warning("scannet: %s", result[1])
+  return found, skipped
+
+
+def check_windows(
+  chosen: Sequence[tuple[Recording, int]],
+  labels: tuple[str, ...],
+  *,
+  num_frames: int,
+  workers: int,
+) -> tuple[list[tuple[Recording, int]], collections.Counter[str]]:
+  """Leaves out clips with a frame that cannot be used.
+
+  Args:
+    chosen: Recording and first frame of each clip.
+    labels: ('depth',) if depth is needed, else ().
+    num_frames: Frames of a clip.
+    workers: Recordings read at a time.
+
+  Returns:
+    The usable clips in order, and how many are not, by reason.
+
+  Raises:
+    OSError: If what was found cannot be remembered.
+  """
+  of_recording = collections.defaultdict(list)
+  for recording, start in chosen:
+    of_recording[recording].append(start)
+
+  def check(item: tuple[Recording, list[int]]) -> list[str | None]:
+    return _reasons(*item, num_frames, labels)
+
+  reasons = _parallel(check, of_recording.items(), workers, "scannet: checking")
+  clips, skipped = [], collections.Counter()
+  for (recording, starts), found in zip(of_recording.items(), reasons):
+    for start, reason in zip(starts, found):
+      if reason is None:
+        clips.append((recording, start))
+        continue
+      skipped[reason] += 1
+      logging.warning("scannet: %s:%d, %s", recording.name, start, reason)
+  return clips, skipped
+
+
+@functools.lru_cache(maxsize=64)
+def open_scan(path: Path, memo: Path) -> scannet_scans.Scan:
+  """Opens a recording, by its index if that is remembered.
+
+  Args:
+    path: .sens file or folder of images.
+    memo: File of what is remembered; need not exist.
+
+  Returns:
+    The recording.
+
+  Raises:
+    DamagedError: If it cannot be used.
+    OSError: If it cannot be read.
+  """
+  if path.is_dir():
+    return scannet_scans.ExtractedScan(path)
+  return scannet_scans.SensScan(path, _recall(memo).get("index"))
+
+
+def _parallel(function: Callable, items, workers: int, title: str) -> list:
+  """Maps in threads: reading and decoding leave the interpreter lock."""
+  items = list(items)
+  with ThreadPoolExecutor(max(1, workers)) as pool:
+    progress = pool.map(function, items)
+    return list(tqdm(progress, title, len(items), unit="scan", disable=None))
+
+
+def _reasons(
+  recording: Recording,
+  starts: Sequence[int],
+  num_frames: int,
+  labels: tuple[str, ...],
+) -> list[str | None]:
+  """Why each window cannot be used, None if it can."""
+  scan = open_scan(recording.path, recording.memo)
+  memory = _recall(recording.memo)
+  known = {what: np.zeros(scan.num_frames, np.uint8) for what in labels}
+  known = {"color": np.zeros(scan.num_frames, np.uint8), **known}
+  for what, states in known.items():
+    if what in memory and memory[what].shape == states.shape:
+      states[:] = memory[what]
+  reasons = []
+  for start in starts:
+    reason = None
+    for i in range(start, start + num_frames):
+      for what, states in known.items():
+        if reason is None and scan.missing(i, what):
+          reason = f"clip: a frame has no {what}"
+        elif reason is None:
+          if states[i] == UNKNOWN:
+            states[i] = _state(scan, i, what)
+          reason = _REASONS.get((what, int(states[i])))
+    reasons.append(reason)
+  _remember(recording.memo, scan, known)
+  return reasons
+
+
+def _state(scan: scannet_scans.Scan, i: int, what: str) -> int:
+  """Decodes one frame to see whether it can be used."""
+  try:
+    if what == "color":
+      scan.color(i, reduce=8)
+      return GOOD
+    meters = scan.depth(i).astype(np.float32) / np.float32(scan.depth_shift)
+  except (DamagedError, OSError) as error:
+    logging.warning("scannet: %s", error)
+    return BAD
+  low, high = DEPTH_RANGE_METERS
+  valid = np.mean((meters > low) & (meters <= high))
+  return GOOD if valid >= MIN_VALID_DEPTH else LITTLE
+
+
+def _recall(memo: Path) -> dict[str, np.ndarray]:
+  """What is remembered of a recording; nothing if that is damaged."""
+  try:
+    return safetensors.load(memo.read_bytes())
+  except (OSError, SafetensorError):
+    return {}
+
+
+def _remember(
+  memo: Path, scan: scannet_scans.Scan, news: dict[str, np.ndarray]
+) -> None:
+  """Adds to what is remembered."""
+  memory = _recall(memo)
+  if isinstance(scan, scannet_scans.SensScan):
+    news = {"index": scan.file.index, **news}
+  windows.write_atomically(memo, safetensors.save({**memory, **news}))

@@ -1,0 +1,266 @@
+"""One recording of ScanNet, as a .sens file or extracted to images.
+
+Both give frames by number, so what uses them need not know which it is:
+
+| layout            | files                                                 |
+|-------------------|-------------------------------------------------------|
+| .sens             | `<scan>.sens`                                         |
+| Python exporter   | `color/<i>.jpg`, `depth/<i>.png`                      |
+| C++ exporter      | `frame-<i>.color.jpg`, `frame-<i>.depth.pgm` or .png  |
+
+Source: tasks.md 4.1.
+"""
+
+import hashlib
+import io
+import os
+import re
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from forecasting.frames.scannet_sens import (
+  MAX_PIXELS,
+  DamagedError,
+  SensFile,
+  decode_color,
+)
+
+FPS = 30.0  # Nominal; ScanNet's sensor.
+DEPTH_SHIFT = 1000.0  # Raw units of a meter in the released scans.
+MAX_STEP_SECONDS = 1.0
+
+_IMAGES = re.compile(r"(\d{1,6})\.(jpg|jpeg|png|pgm)")
+_CPP_IMAGES = re.compile(r"frame-(\d{1,6})\.(color|depth)\.(jpg|jpeg|png|pgm)")
+
+
+class Scan(Protocol):
+  """A recording.
+
+  Attributes:
+    num_frames: One past the last frame's number.
+    depth_shift: Raw depth units of a meter.
+  """
+
+  num_frames: int
+  depth_shift: float
+
+  def missing(self, i: int, what: str) -> bool: ...
+
+  def color(self, i: int, reduce: int = 1) -> UInt8[np.ndarray, "H W 3"]: ...
+
+  def depth(self, i: int) -> np.ndarray: ...
+
+  def seconds(self, start: int, count: int) -> np.ndarray: ...
+
+
+class SensScan:
+  """A recording in a .sens file; see `Scan`."""
+
+  def __init__(self, path: Path, index: np.ndarray | None = None):
+    self.file = SensFile(path, index)
+    self.num_frames = len(self.file)
+    self.depth_shift = self.file.header.depth_shift
+
+  def missing(self, i: int, what: str) -> bool:
+    """Never: frames of a file follow each other."""
+    return False
+
+  def color(self, i: int, reduce: int = 1) -> UInt8[np.ndarray, "H W 3"]:
+    """Decodes a color image; see `SensFile.color`."""
+    return self.file.color(i, reduce)
+
+  def depth(self, i: int) -> np.ndarray:
+    """Decodes a depth map, raw; see `SensFile.depth`."""
+    return self.file.depth(i)
+
+  def seconds(self, start: int, count: int) -> Float[np.ndarray, "T"]:
+    """Returns times of frames from the first one of them on.
+
+    Args:
+      start: First frame.
+      count: Frames.
+
+    Returns:
+      From the color timestamps, if these are times: increasing, less than a
+      second apart. Else at the nominal rate.
+    """
+    stamps = self.file.index[start : start + count, 1].astype(np.float64) / 1e6
+    steps = np.diff(stamps)
+    # Less than a tenth of the nominal step is no camera.
+    if np.all((steps > 0.1 / FPS) & (steps < MAX_STEP_SECONDS)):
+      return (stamps - stamps[0]).astype(np.float32)
+    return nominal_seconds(count)
+
+
+class ExtractedScan:
+  """A recording extracted to images; see `Scan`."""
+
+  def __init__(self, folder: Path):
+    """Lists the images of a folder.
+
+    Args:
+      folder: Of one recording.
+
+    Raises:
+      DamagedError: If it holds no color image or an unusable depth shift.
+    """
+    self.folder = folder
+    self.files: dict[str, dict[int, str]] = {"color": {}, "depth": {}}
+    for what, files in self.files.items():
+      if (folder / what).is_dir():
+        for name in sorted(os.listdir(folder / what)):
+          if match := _IMAGES.fullmatch(name):
+            files.setdefault(int(match[1]), f"{what}/{name}")
+    if not self.files["color"]:
+      for name in sorted(os.listdir(folder)):
+        if match := _CPP_IMAGES.fullmatch(name):
+          self.files[match[2]].setdefault(int(match[1]), name)
+    if not self.files["color"]:
+      raise DamagedError("no frames", str(folder), "no color image in it")
+    self.num_frames = 1 + max(self.files["color"])
+    self.depth_shift = _depth_shift(folder / "_info.txt")
+
+  def missing(self, i: int, what: str) -> bool:
+    """Whether there is no 'color' or no 'depth' image of a frame."""
+    return i not in self.files[what]
+
+  def color(self, i: int, reduce: int = 1) -> UInt8[np.ndarray, "H W 3"]:
+    """Decodes a color image.
+
+    Args:
+      i: The frame.
+      reduce: It may come smaller by up to this factor, which is faster.
+
+    Returns:
+      RGB.
+
+    Raises:
+      DamagedError: If it does not decode.
+    """
+    path = self.folder / self.files["color"][i]
+    return decode_color(path.read_bytes(), str(path), reduce=reduce)
+
+  def depth(self, i: int) -> np.ndarray:
+    """Decodes a depth map in raw units, 0 where there is none.
+
+    Raises:
+      DamagedError: If it does not decode or has not 16 bits.
+    """
+    path = self.folder / self.files["depth"][i]
+    return decode_depth_image(path.read_bytes(), str(path))
+
+  def seconds(self, start: int, count: int) -> Float[np.ndarray, "T"]:
+    """Returns times at the nominal rate: the images carry none."""
+    return nominal_seconds(count)
+
+
+def nominal_seconds(count: int) -> Float[np.ndarray, "T"]:
+  """Returns times of frames at the nominal rate."""
+  return (np.arange(count) / FPS).astype(np.float32)
+
+
+def decode_depth_image(blob: bytes, where: str) -> np.ndarray:
+  """Decodes a depth map of 16 bits.
+
+  Args:
+    blob: A PNG's or PGM's bytes.
+    where: What it is, for the error.
+
+  Returns:
+    Raw units, uint16 [H W].
+
+  Raises:
+    DamagedError: If it does not decode or has not 16 bits.
+  """
+  try:
+    with Image.open(io.BytesIO(blob), formats=["PNG", "PPM"]) as image:
+      if not image.mode.startswith("I"):
+        detail = f"a picture of mode {image.mode}, not 16 bits of depth"
+        raise DamagedError("bad depth", where, detail)
+      if image.width * image.height > MAX_PIXELS:
+        detail = f"{image.width} x {image.height} pixels"
+        raise DamagedError("bad depth", where, detail)
+      raw = np.asarray(image)
+  except DamagedError:
+    raise
+  # Pillow raises nearly anything on damaged files.
+  except Exception as error:
+    detail = " ".join(str(error).split()) or type(error).__name__
+    raise DamagedError("bad depth", where, detail) from error
+  if raw.min(initial=0) < 0 or raw.max(initial=0) > 65535:
+    raise DamagedError("bad depth", where, "values beyond 16 bits")
+  return raw.astype(np.uint16)
+
+
+def find_scan(folders: list[Path], name: str) -> Path | None:
+  """Finds a recording.
+
+  Args:
+    folders: Where recordings are.
+    name: Of the recording.
+
+  Returns:
+    Its .sens file, else the folder of its images; None if there is neither.
+  """
+  for folder in folders:
+    for path in (folder / name / f"{name}.sens", folder / f"{name}.sens"):
+      if path.is_file():
+        return path
+  for folder in folders:
+    scan = folder / name
+    if (scan / "color").is_dir() or (scan / "frame-000000.color.jpg").exists():
+      return scan
+  return None
+
+
+def identify(name: str, path: Path) -> tuple[str, str]:
+  """Hashes which recording it is and whether its file was touched.
+
+  Args:
+    name: Of the recording.
+    path: From `find_scan`.
+
+  Returns:
+    A hash that a copy shares, of the name, the size and both ends of the file
+    or of the names of all images; and one that also tells the time of writing,
+    under which things read from the file are remembered.
+
+  Raises:
+    OSError: If it cannot be read.
+  """
+  digest = hashlib.blake2b(f"{name}\0".encode(), digest_size=12)
+  stat = path.stat()
+  if path.is_dir():
+    for what in ("color", "depth"):
+      if (path / what).is_dir():
+        digest.update("\0".join(sorted(os.listdir(path / what))).encode())
+        stat = max(stat, (path / what).stat(), key=lambda s: s.st_mtime_ns)
+    digest.update("\0".join(sorted(os.listdir(path))).encode())
+  else:
+    digest.update(f"{stat.st_size}\0".encode())
+    with path.open("rb") as stream:
+      digest.update(stream.read(2**16))
+      stream.seek(max(0, stat.st_size - 2**16))
+      digest.update(stream.read())
+  identity = digest.hexdigest()
+  digest.update(f"{stat.st_mtime_ns} {path.resolve()}".encode())
+  return identity, digest.hexdigest()
+
+
+def _depth_shift(info: Path) -> float:
+  """Depth shift of the C++ exporter's notes, or the released scans'."""
+  if not info.exists():
+    return DEPTH_SHIFT
+  text = info.read_text("utf-8", "replace")
+  match = re.search(r"m_depthShift\s*=\s*(\S+)", text)
+  try:
+    shift = float(match[1]) if match else DEPTH_SHIFT
+  except ValueError:
+    shift = 0.0
+  if not 1e-3 <= shift <= 1e7:  # Meters stay finite.
+    raise DamagedError("bad header", str(info), f"m_depthShift {match[1]}")
+  return shift
