@@ -1,0 +1,415 @@
+"""Kubric MOVi (E and F): clips with point tracks, from the TFDS folder.
+
+`data.path` is the folder of the download with `dataset_info.json`, or one
+above it. A clip is `data.num_frames` consecutive frames (paper: 16 of 24) of a
+video, the whole frame squeezed to the square. Training takes
+`data.starts_per_video` starts of every video, drawn by `data.seed` and its
+name; evaluation takes the middle of every video of the validation split.
+
+Tracks are computed from depth, segments and poses (`movi_tracks.py`): of the
+256 that Kubric's challenge would draw, `data.num_points` that are visible in
+the clip's first frame; fewer are padded.
+
+Every record is looked at once, when the data is opened first; those that give
+no clips are counted by reason, and what was found is kept under `root`.
+Source: tasks.md 4.3; where that says nothing, our choice.
+"""
+
+import hashlib
+import json
+import operator
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, SupportsIndex
+
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from forecasting.frames import (
+  file_index,
+  movi_tracks,
+  preprocess,
+  tfds_folder,
+  windows,
+)
+from forecasting.frames.clip import Clip
+from forecasting.frames.movi_scene import FrameFormat, Scene, SceneError
+from forecasting.frames.preprocess import Window
+from forecasting.frames.tfds_folder import Shard, TfdsFolder
+from forecasting.frames.tfrecord import Span
+
+VERSION = 1  # A change of what clips look like makes other clips.
+FRAMES_PER_SECOND = 12
+SPLITS = {"train": "train", "eval": "validation"}
+DUPLICATE = "duplicate video name"
+TOO_SHORT = "too short"
+# Of Kubric's challenge: share of the frame and width over height.
+CROP_AREA = (0.3, 1.0)
+CROP_ASPECT = (0.5, 2.0)
+_FAR = 8.0  # frames away; points there are out of view wherever they are
+
+
+class Video(NamedTuple):
+  """A usable record.
+
+  Attributes:
+    shard: Its file.
+    index: Its place in the file.
+    span: Where it is, if the file is a TFRecord.
+    name: Of the video.
+    num_frames: Of the video.
+  """
+
+  shard: Shard
+  index: int
+  span: Span | None
+  name: str
+  num_frames: int
+
+
+class Settings(NamedTuple):
+  """What a clip looks like.
+
+  Attributes:
+    size: Rows and columns.
+    num_frames: Frames.
+    num_points: Tracks, with padding.
+    seed: Of the random choices.
+    random_crop: Whether a random part of the frames is taken.
+  """
+
+  size: int
+  num_frames: int
+  num_points: int
+  seed: int
+  random_crop: bool
+
+
+class MoviClips:
+  """Windows of videos with point tracks; a `ClipSource`.
+
+  Attributes:
+    name: 'movi'.
+    split: 'train' or 'eval'.
+    labels: ('points',).
+    fingerprint: Hash of all that determines the clips.
+    skipped: Records left out, reason to count.
+    eval_list_hash: Of the list of clips; None for 'train'.
+  """
+
+  name = "movi"
+  labels = ("points",)
+
+  def __init__(
+    self,
+    clips: Sequence[tuple[Video, int]],
+    settings: Settings,
+    *,
+    split: str,
+    fingerprint: str,
+    skipped: dict[str, int],
+    eval_list_hash: str | None,
+  ):
+    self._clips = tuple(clips)
+    self._settings = settings
+    self.split = split
+    self.fingerprint = fingerprint
+    self.skipped = skipped
+    self.eval_list_hash = eval_list_hash
+
+  def __len__(self) -> int:
+    """Returns the number of clips."""
+    return len(self._clips)
+
+  def __getitem__(self, i: SupportsIndex) -> Clip:
+    """Reads one clip and computes its tracks.
+
+    Args:
+      i: Its index, from 0.
+
+    Returns:
+      The clip, with tracks, visible and track_mask.
+
+    Raises:
+      IndexError: If there is no such clip.
+      ValueError: If its record is damaged; names file, record and feature.
+    """
+    index = operator.index(i)
+    if not 0 <= index < len(self):
+      raise IndexError(f"clip {index} of {len(self)} in split {self.split!r}")
+    video, start = self._clips[index]
+    record = tfds_folder.read(video.shard, video.index, video.span)
+    clip_id = _clip_id(self.split, video.name, start)
+    try:
+      return make_clip(Scene(record), clip_id, start, self._settings)
+    except SceneError as error:
+      raise ValueError(
+        f"{video.shard.path}: record {video.index} is damaged: {error}"
+      ) from error
+
+
+def open_movi(data: ConfigDict, split: str, root: Path) -> MoviClips:
+  """Opens a split of a MOVi download.
+
+  Args:
+    data: `path`, `size`, `num_frames`, `num_points`, `train_clips`,
+      `eval_clips`, `workers`. Optional `seed` (0), `starts_per_video` (1), and
+      `random_crop` (False): training clips show a random part of the frame,
+      as in Kubric's challenge.
+    split: 'train' or 'eval', the splits 'train' and 'validation' on disk.
+    root: Folder for what is remembered of the files; may be deleted.
+
+  Returns:
+    The split's clips, by the name of the video and then by time.
+
+  Raises:
+    FileNotFoundError: If there is no such folder.
+    ValueError: If a file is missing, incomplete or damaged, or no clip is
+      left; names it.
+    OSError: If `root` cannot be written.
+  """
+  if split not in SPLITS:
+    raise ValueError(f"movi has splits 'train' and 'eval', not {split!r}")
+  if not data.path:
+    raise ValueError(
+      "data.path is not set: give the folder of MOVi, "
+      "--config.data.path=FOLDER/movi_e/256x256/1.0.0"
+    )
+  folder = tfds_folder.find_folder(data.path)
+  skipped: Counter[str] = Counter()
+  videos = index_videos(folder, split, Path(root), data, skipped)
+  clips = choose_clips(videos, split, data)
+  if not clips:
+    raise ValueError(
+      f"{folder.path} gives no {split} clip of {data.num_frames} frames; "
+      f"skipped: {dict(skipped)}. Details are in the log."
+    )
+  settings = Settings(
+    data.size,
+    data.num_frames,
+    data.num_points,
+    data.get("seed", 0),
+    bool(data.get("random_crop", False)) and split == "train",
+  )
+  ids = [_clip_id(split, video.name, start) for video, start in clips]
+  listed = None
+  if split == "eval":
+    listed = windows.write_eval_list(Path(root), "movi", ids)
+  files = {str(s.path.name): s.path.stat().st_size for s, *_ in videos}
+  content = [VERSION, split, folder.name, ids, settings, files]
+  return MoviClips(
+    clips,
+    settings,
+    split=split,
+    fingerprint=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+    skipped=dict(skipped),
+    eval_list_hash=listed,
+  )
+
+
+def index_videos(
+  folder: TfdsFolder,
+  split: str,
+  root: Path,
+  data: ConfigDict,
+  skipped: Counter[str],
+) -> list[Video]:
+  """Finds the usable records of a split.
+
+  Args:
+    folder: The data set.
+    split: 'train' or 'eval'.
+    root: Folder for what is remembered.
+    data: As of `open_movi`.
+    skipped: Reasons are counted here.
+
+  Returns:
+    The videos in the order of their names.
+
+  Raises:
+    ValueError: If a file is missing or damaged.
+    OSError: If one cannot be read, or `root` not be written.
+  """
+  shards = folder.shards(SPLITS[split])
+  expected = frame_format(folder)
+
+  def index(shard: Shard) -> list:
+    return file_index.remember(
+      root,
+      "movi",
+      [shard.path],
+      [VERSION, shard.num_records, expected.__dict__],
+      lambda: _index_shard(shard, expected),
+    )
+
+  found = file_index.map_threads(
+    index, shards, data.workers, f"movi {split}: indexing", "file"
+  )
+  videos: dict[str, Video] = {}
+  for shard, records in zip(shards, found):
+    for i, (name, num_frames, span, reason, detail) in enumerate(records):
+      if reason is None and name in videos:
+        reason, detail = DUPLICATE, repr(name)
+      elif reason is None and num_frames < data.num_frames:
+        reason, detail = TOO_SHORT, f"{num_frames} frames"
+      if reason is not None:
+        skipped[reason] += 1
+        logging.warning(
+          "movi: skipped record %d of %s: %s: %s", i, shard.path, reason, detail
+        )
+        continue
+      span = span and Span(*span)
+      videos[name] = Video(shard, i, span, name, num_frames)
+  return [videos[name] for name in sorted(videos)]
+
+
+def _index_shard(shard: Shard, expected: FrameFormat) -> list:
+  """Name, frames, place, and why it is unusable, of every record."""
+  spans = tfds_folder.locate(shard)
+  found = []
+  for i in range(shard.num_records):
+    span = spans and spans[i]
+    record = tfds_folder.read(shard, i, span)
+    try:
+      scene = Scene(record, expected)
+    except SceneError as error:
+      found.append(["", 0, span, error.reason, error.detail])
+    else:
+      found.append([scene.name, scene.num_frames, span, None, ""])
+  return found
+
+
+def frame_format(folder: TfdsFolder) -> FrameFormat:
+  """Reads length and size of all videos from `features.json`.
+
+  Args:
+    folder: The data set.
+
+  Returns:
+    What it says; without the file every record is taken at its word.
+
+  Raises:
+    ValueError: If the file describes no video.
+  """
+  features = folder.features()
+  if not features:
+    return FrameFormat()
+  where = f"{folder.path / tfds_folder.FEATURES}: feature 'video'"
+  try:
+    video = features["featuresDict"]["features"]["video"]
+    shape = video.get("video", {}).get("shape") or {
+      "dimensions": [
+        video["sequence"].get("length", -1),
+        *video["sequence"]["feature"]["image"]["shape"]["dimensions"],
+      ]
+    }
+    sizes = [int(size) for size in shape["dimensions"]]
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise ValueError(
+      f"{where} is not described as a video ({error!r}): this is no MOVi"
+    ) from error
+  if len(sizes) != 4 or sizes[3] != 3:
+    raise ValueError(f"{where} has shape {sizes}, expected [frames, h, w, 3]")
+  # Sizes that vary are written as -1.
+  return FrameFormat(*[size if size > 0 else None for size in sizes[:3]])
+
+
+def choose_clips(
+  videos: Sequence[Video], split: str, data: ConfigDict
+) -> list[tuple[Video, int]]:
+  """Lists video and first frame of the clips wanted.
+
+  Args:
+    videos: In order.
+    split: 'train' or 'eval'.
+    data: As of `open_movi`.
+
+  Returns:
+    By video and time, thinned to the number of clips of the split.
+  """
+  clips = []
+  for video in videos:
+    span = data.num_frames
+    if split == "eval":
+      starts = windows.even_starts(video.num_frames, span, 1)
+    else:
+      rng = _rng(data.get("seed", 0), f"{split}/{video.name}")
+      possible = video.num_frames - span + 1
+      count = min(possible, data.get("starts_per_video", 1))
+      starts = sorted(rng.permutation(possible)[:count].tolist())
+    clips.extend((video, start) for start in starts)
+  return windows.spread(
+    clips, data.train_clips if split == "train" else data.eval_clips
+  )
+
+
+def make_clip(
+  scene: Scene, clip_id: str, start: int, settings: Settings
+) -> Clip:
+  """Decodes a window of a video and computes its tracks.
+
+  Args:
+    scene: The record.
+    clip_id: Its name; random choices follow from it and the seed.
+    start: First frame.
+    settings: What the clip looks like.
+
+  Returns:
+    The clip.
+
+  Raises:
+    SceneError: If an image does not decode.
+  """
+  rng = _rng(settings.seed, clip_id)
+  window = draw_window(rng) if settings.random_crop else preprocess.FULL
+  frames = range(start, start + settings.num_frames)
+  geometry = scene.geometry(frames)
+  queries = movi_tracks.draw_queries(
+    geometry.segments, scene.num_instances, rng, window
+  )
+  tracks = movi_tracks.track(geometry, queries, window)
+  points, visible = preprocess.crop_points(
+    tracks.points.swapaxes(0, 1), ~tracks.occluded.T, window
+  )
+  kept = rng.permutation(np.flatnonzero(visible[0]))[: settings.num_points]
+  shape = (settings.num_frames, settings.num_points)
+  clip = {
+    "video": preprocess.resize_and_crop(
+      scene.video(frames), settings.size, window
+    ),
+    "seconds": np.arange(shape[0], dtype=np.float32) / FRAMES_PER_SECOND,
+    "clip_id": np.asarray(clip_id),
+    "start_frame": np.asarray(start, np.int32),
+    "stride": np.asarray(1, np.int32),
+    "tracks": np.zeros((*shape, 2), np.float32),
+    "visible": np.zeros(shape, bool),
+    "track_mask": np.arange(shape[1]) < len(kept),
+  }
+  clip["tracks"][:, : len(kept)] = np.clip(points[:, kept], -_FAR, _FAR)
+  clip["visible"][:, : len(kept)] = visible[:, kept]
+  return clip
+
+
+def draw_window(rng: np.random.Generator) -> Window:
+  """Draws a part of the frame, all of it if none fits after 100 draws.
+
+  Source: tasks.md 4.3, step 7.
+  """
+  for _ in range(100):
+    area, aspect = rng.uniform(*CROP_AREA), rng.uniform(*CROP_ASPECT)
+    height, width = np.sqrt(area / aspect), np.sqrt(area * aspect)
+    if height <= 1 and width <= 1:
+      top, left = rng.uniform(0, [1 - height, 1 - width]).tolist()
+      return Window(top, left, float(top + height), float(left + width))
+  return preprocess.FULL
+
+
+def _clip_id(split: str, name: str, start: int) -> str:
+  return f"{SPLITS[split]}/{name}:{start}"
+
+
+def _rng(seed: int, name: str) -> np.random.Generator:
+  digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+  return np.random.default_rng([seed, int.from_bytes(digest, "big")])
