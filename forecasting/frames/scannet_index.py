@@ -8,17 +8,13 @@ next run opens in seconds. A recording that was touched is looked at anew.
 import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import logging
-from safetensors import SafetensorError
-from safetensors import numpy as safetensors
-from tqdm import tqdm
 
-from forecasting.frames import scannet_scans, windows
+from forecasting.frames import memory, scannet_scans
 from forecasting.frames.scannet_sens import DamagedError
 
 SCAN_FOLDERS = ("scans", "", "extracted")
@@ -84,7 +80,7 @@ def index_scans(
     if path is None:
       return "missing", f"no {name}.sens and no images of it in {folder}"
     try:
-      identity, touched = scannet_scans.identify(name, path)
+      identity, touched = memory.identify(name, path)
       memo = root / "scannet-index" / f"{name}-{touched}.safetensors"
       scan = open_scan(path, memo)
     except DamagedError as error:
@@ -94,11 +90,12 @@ def index_scans(
     if scan.num_frames < num_frames:
       detail = f"{path}: {scan.num_frames} frames, {num_frames} needed"
       return "too short", detail
-    _remember(memo, scan, {})
+    if isinstance(scan, scannet_scans.SensScan):
+      memory.remember(memo, {"index": scan.file.index})
     return Recording(name, path, identity, memo, scan.num_frames)
 
   found, skipped = [], collections.Counter()
-  for result in _parallel(index, names, workers, "scannet: indexing"):
+  for result in memory.parallel(index, names, workers, "scannet: indexing"):
     if isinstance(result, Recording):
       found.append(result)
     else:
@@ -135,7 +132,9 @@ def check_windows(
   def check(item: tuple[Recording, list[int]]) -> list[str | None]:
     return _reasons(*item, num_frames, labels)
 
-  reasons = _parallel(check, of_recording.items(), workers, "scannet: checking")
+  reasons = memory.parallel(
+    check, of_recording.items(), workers, "scannet: checking"
+  )
   clips, skipped = [], collections.Counter()
   for (recording, starts), found in zip(of_recording.items(), reasons):
     for start, reason in zip(starts, found):
@@ -164,15 +163,7 @@ def open_scan(path: Path, memo: Path) -> scannet_scans.Scan:
   """
   if path.is_dir():
     return scannet_scans.ExtractedScan(path)
-  return scannet_scans.SensScan(path, _recall(memo).get("index"))
-
-
-def _parallel(function: Callable, items, workers: int, title: str) -> list:
-  """Maps in threads: reading and decoding leave the interpreter lock."""
-  items = list(items)
-  with ThreadPoolExecutor(max(1, workers)) as pool:
-    progress = pool.map(function, items)
-    return list(tqdm(progress, title, len(items), unit="scan", disable=None))
+  return scannet_scans.SensScan(path, memory.recall(memo).get("index"))
 
 
 def _reasons(
@@ -183,12 +174,12 @@ def _reasons(
 ) -> list[str | None]:
   """Why each window cannot be used, None if it can."""
   scan = open_scan(recording.path, recording.memo)
-  memory = _recall(recording.memo)
+  before = memory.recall(recording.memo)
   known = {what: np.zeros(scan.num_frames, np.uint8) for what in labels}
   known = {"color": np.zeros(scan.num_frames, np.uint8), **known}
   for what, states in known.items():
-    if what in memory and memory[what].shape == states.shape:
-      states[:] = memory[what]
+    if what in before and before[what].shape == states.shape:
+      states[:] = before[what]
   reasons = []
   for start in starts:
     reason = None
@@ -201,7 +192,7 @@ def _reasons(
             states[i] = _state(scan, i, what)
           reason = _REASONS.get((what, int(states[i])))
     reasons.append(reason)
-  _remember(recording.memo, scan, known)
+  memory.remember(recording.memo, known)
   return reasons
 
 
@@ -218,21 +209,3 @@ def _state(scan: scannet_scans.Scan, i: int, what: str) -> int:
   low, high = DEPTH_RANGE_METERS
   valid = np.mean((meters > low) & (meters <= high))
   return GOOD if valid >= MIN_VALID_DEPTH else LITTLE
-
-
-def _recall(memo: Path) -> dict[str, np.ndarray]:
-  """What is remembered of a recording; nothing if that is damaged."""
-  try:
-    return safetensors.load(memo.read_bytes())
-  except (OSError, SafetensorError):
-    return {}
-
-
-def _remember(
-  memo: Path, scan: scannet_scans.Scan, news: dict[str, np.ndarray]
-) -> None:
-  """Adds to what is remembered."""
-  memory = _recall(memo)
-  if isinstance(scan, scannet_scans.SensScan):
-    news = {"index": scan.file.index, **news}
-  windows.write_atomically(memo, safetensors.save({**memory, **news}))

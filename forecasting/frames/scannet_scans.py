@@ -11,7 +11,6 @@ Both give frames by number, so what uses them need not know which it is:
 Source: tasks.md 4.1.
 """
 
-import hashlib
 import io
 import os
 import re
@@ -215,40 +214,6 @@ def find_scan(folders: list[Path], name: str) -> Path | None:
     if (scan / "color").is_dir() or (scan / "frame-000000.color.jpg").exists():
       return scan
   return None
-
-
-def identify(name: str, path: Path) -> tuple[str, str]:
-  """Hashes which recording it is and whether its file was touched.
-
-  Args:
-    name: Of the recording.
-    path: From `find_scan`.
-
-  Returns:
-    A hash that a copy shares, of the name, the size and both ends of the file
-    or of the names of all images; and one that also tells the time of writing,
-    under which things read from the file are remembered.
-
-  Raises:
-    OSError: If it cannot be read.
-  """
-  digest = hashlib.blake2b(f"{name}\0".encode(), digest_size=12)
-  stat = path.stat()
-  if path.is_dir():
-    for what in ("color", "depth"):
-      if (path / what).is_dir():
-        digest.update("\0".join(sorted(os.listdir(path / what))).encode())
-        stat = max(stat, (path / what).stat(), key=lambda s: s.st_mtime_ns)
-    digest.update("\0".join(sorted(os.listdir(path))).encode())
-  else:
-    digest.update(f"{stat.st_size}\0".encode())
-    with path.open("rb") as stream:
-      digest.update(stream.read(2**16))
-      stream.seek(max(0, stat.st_size - 2**16))
-      digest.update(stream.read())
-  identity = digest.hexdigest()
-  digest.update(f"{stat.st_mtime_ns} {path.resolve()}".encode())
-  return identity, digest.hexdigest()
 
 
 def _depth_shift(info: Path) -> float:
