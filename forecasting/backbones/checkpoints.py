@@ -20,6 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -63,28 +64,33 @@ def open_checkpoint(
   Raises:
     CheckpointError: unknown format, or damaged.
   """
-  reader = next(
-    (read for suffix, read in _READERS.items() if path.name.endswith(suffix)),
-    None,
+  if path.is_dir():
+    kind, reader = "an Orbax folder", _read_orbax
+  else:
+    endings = [suffix for suffix in _READERS if path.name.endswith(suffix)]
+    if not endings:
+      raise CheckpointError(
+        f"{path} is of no known format; expected {', '.join(_READERS)} or a"
+        " folder written by Orbax"
+      )
+    kind, reader = f"a {endings[0]} file", _READERS[endings[0]]
+  entries = _guarded(
+    f"{path} cannot be read as {kind}", reader(path, containers)
   )
-  if reader is None:
-    raise CheckpointError(
-      f"{path} is of no known format; expected {', '.join(_READERS)}"
-    )
-  with contextlib.closing(_guarded(path, reader(path, containers))) as entries:
+  with contextlib.closing(entries):
     yield entries
 
 
-def _guarded(path: Path, entries: Entries) -> Entries:
+def _guarded(complaint: str, entries: Entries) -> Entries:
   """Yields the same; what goes wrong on the way becomes a CheckpointError."""
-  guard = functools.partial(_guard, path)
+  guard = functools.partial(_guard, complaint)
   with contextlib.closing(entries):
     while (entry := guard(lambda: next(entries, None))) is not None:
       name, read = entry
       yield name, functools.partial(guard, read)
 
 
-def _guard(path: Path, function: Callable[[], object]):
+def _guard(complaint: str, function: Callable[[], Any]) -> Any:
   """Calls a function.
 
   Raises:
@@ -93,17 +99,19 @@ def _guard(path: Path, function: Callable[[], object]):
   try:
     return function()
   except DamagedError as error:
-    raise CheckpointError(f"{path} cannot be read: {error}") from error
+    raise CheckpointError(f"{complaint}: {error}") from error
   except _DAMAGE as error:
     raise CheckpointError(
-      f"{path} is truncated or not a {path.suffix} file ({error}); download it"
-      " again"
+      f"{complaint}: it is truncated or damaged ({type(error).__name__}:"
+      f" {str(error)[:200]}); download it again"
     ) from error
 
 
 def _read_npz(path: Path, containers: Sequence[str]) -> Entries:
   """Yields the members of a zip of arrays."""
   del containers
+  if not zipfile.is_zipfile(path):
+    raise DamagedError("it is truncated or no zip archive; download it again")
   with np.load(path, allow_pickle=False) as arrays:
     for name in arrays.files:
       yield name, lambda name=name: _plain(arrays[name])
@@ -155,6 +163,53 @@ def _read_safetensors(path: Path, containers: Sequence[str]) -> Entries:
     ):
       raise DamagedError(f"{name}: its place in the file is not plausible")
     yield name, StoredArray(path, 8 + size + start, dtype, shape).read
+
+
+def _read_orbax(path: Path, containers: Sequence[str]) -> Entries:
+  """Yields the arrays of a folder, whatever devices they were saved from."""
+  del containers
+  import jax
+  import orbax.checkpoint as ocp  # takes a second, and few need it
+
+  folder, handler = (
+    _orbax_folder(path).absolute(),
+    ocp.PyTreeCheckpointHandler(),
+  )
+  leaves, structure = jax.tree.flatten_with_path(handler.metadata(folder).tree)
+  arguments = structure.unflatten(
+    [ocp.RestoreArgs(restore_type=np.ndarray)] * len(leaves)
+  )
+
+  def read(index: int) -> np.ndarray:
+    only = [ocp.PLACEHOLDER] * len(leaves)
+    only[index] = leaves[index][1]
+    tree = handler.restore(
+      folder,
+      args=ocp.args.PyTreeRestore(structure.unflatten(only), arguments),
+    )
+    return np.asarray(structure.flatten_up_to(tree)[index])
+
+  for index, (keys, _) in enumerate(leaves):
+    name = jax.tree_util.keystr(keys, simple=True, separator="/")
+    yield name, functools.partial(read, index)
+
+
+def _orbax_folder(path: Path) -> Path:
+  """Returns the folder itself, or its only item.
+
+  Raises:
+    DamagedError: there is no item, or there are several.
+  """
+  if (path / "_METADATA").is_file():
+    return path
+  items = [p.parent for p in sorted(path.glob("*/_METADATA"))]
+  if len(items) == 1:
+    return items[0]
+  names = ", ".join(item.name for item in items) or "none"
+  raise DamagedError(
+    "it should hold one tree of arrays written by Orbax (a file _METADATA);"
+    f" folders in it that do: {names}"
+  )
 
 
 _READERS: dict[str, Callable[[Path, Sequence[str]], Entries]] = {

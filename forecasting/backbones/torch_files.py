@@ -17,7 +17,6 @@ import pickletools
 import re
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,23 +92,13 @@ def read_torch(
 
   Raises:
     DamagedError: not such a file, or damaged.
+    ValueError, LookupError, TypeError, OSError, RuntimeError, BadZipFile: the
+      same, as `zipfile` and `pickletools` notice it.
   """
   _refuse_old_formats(path)
-  try:
-    with zipfile.ZipFile(path) as archive:
-      program, members = _read_directory(archive)
-    root = _Machine(program).run()
-  except DamagedError:
-    raise
-  except (
-    *(zipfile.BadZipFile, struct.error, zlib.error, EOFError),
-    *(ValueError, LookupError, TypeError, OverflowError, OSError),
-    *(NotImplementedError, RuntimeError),
-  ) as error:
-    raise DamagedError(
-      f"it is truncated or damaged ({type(error).__name__}: {error});"
-      " download it again"
-    ) from error
+  with zipfile.ZipFile(path) as archive:
+    program, members = _read_directory(archive)
+  root = _Machine(program).run()
   if not isinstance(root, dict):
     raise DamagedError("it holds no dict of arrays")
   chosen = next(
