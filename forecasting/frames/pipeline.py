@@ -26,6 +26,7 @@ SPLITS = ("train", "eval", "futures")
 READERS = {
   "movi": "movi:open_movi",
   "perception_test": "perception_test:open_perception_test",
+  "perception_test_boxes": "perception_test:open_perception_test",
   "scannet": "scannet:open_scannet",
   "videos": "videos:open_videos",
   "waymo": "waymo:open_waymo",
