@@ -24,49 +24,26 @@ from pathlib import Path
 from typing import NamedTuple, SupportsIndex
 
 import numpy as np
-from absl import logging
 from ml_collections import ConfigDict
 
 from forecasting.frames import (
-  file_index,
+  movi_index,
   movi_tracks,
   preprocess,
   tfds_folder,
   windows,
 )
 from forecasting.frames.clip import Clip
-from forecasting.frames.movi_scene import FrameFormat, Scene, SceneError
+from forecasting.frames.movi_index import SPLITS, Video
+from forecasting.frames.movi_scene import Scene, SceneError
 from forecasting.frames.preprocess import Window
-from forecasting.frames.tfds_folder import Shard, TfdsFolder
-from forecasting.frames.tfrecord import Span
 
 VERSION = 1  # A change of what clips look like makes other clips.
 FRAMES_PER_SECOND = 12
-SPLITS = {"train": "train", "eval": "validation"}
-DUPLICATE = "duplicate video name"
-TOO_SHORT = "too short"
 # Of Kubric's challenge: share of the frame and width over height.
 CROP_AREA = (0.3, 1.0)
 CROP_ASPECT = (0.5, 2.0)
 _FAR = 8.0  # frames away; points there are out of view wherever they are
-
-
-class Video(NamedTuple):
-  """A usable record.
-
-  Attributes:
-    shard: Its file.
-    index: Its place in the file.
-    span: Where it is, if the file is a TFRecord.
-    name: Of the video.
-    num_frames: Of the video.
-  """
-
-  shard: Shard
-  index: int
-  span: Span | None
-  name: str
-  num_frames: int
 
 
 class Settings(NamedTuple):
@@ -179,7 +156,7 @@ def open_movi(data: ConfigDict, split: str, root: Path) -> MoviClips:
     )
   folder = tfds_folder.find_folder(data.path)
   skipped: Counter[str] = Counter()
-  videos = index_videos(folder, split, Path(root), data, skipped)
+  videos = movi_index.index_videos(folder, split, Path(root), data, skipped)
   clips = choose_clips(videos, split, data)
   if not clips:
     raise ValueError(
@@ -207,113 +184,6 @@ def open_movi(data: ConfigDict, split: str, root: Path) -> MoviClips:
     skipped=dict(skipped),
     eval_list_hash=listed,
   )
-
-
-def index_videos(
-  folder: TfdsFolder,
-  split: str,
-  root: Path,
-  data: ConfigDict,
-  skipped: Counter[str],
-) -> list[Video]:
-  """Finds the usable records of a split.
-
-  Args:
-    folder: The data set.
-    split: 'train' or 'eval'.
-    root: Folder for what is remembered.
-    data: As of `open_movi`.
-    skipped: Reasons are counted here.
-
-  Returns:
-    The videos in the order of their names.
-
-  Raises:
-    ValueError: If a file is missing or damaged.
-    OSError: If one cannot be read, or `root` not be written.
-  """
-  shards = folder.shards(SPLITS[split])
-  expected = frame_format(folder)
-
-  def index(shard: Shard) -> list:
-    return file_index.remember(
-      root,
-      "movi",
-      [shard.path],
-      [VERSION, shard.num_records, expected.__dict__],
-      lambda: _index_shard(shard, expected),
-    )
-
-  found = file_index.map_threads(
-    index, shards, data.workers, f"movi {split}: indexing", "file"
-  )
-  videos: dict[str, Video] = {}
-  for shard, records in zip(shards, found):
-    for i, (name, num_frames, span, reason, detail) in enumerate(records):
-      if reason is None and name in videos:
-        reason, detail = DUPLICATE, repr(name)
-      elif reason is None and num_frames < data.num_frames:
-        reason, detail = TOO_SHORT, f"{num_frames} frames"
-      if reason is not None:
-        skipped[reason] += 1
-        logging.warning(
-          "movi: skipped record %d of %s: %s: %s", i, shard.path, reason, detail
-        )
-        continue
-      span = span and Span(*span)
-      videos[name] = Video(shard, i, span, name, num_frames)
-  return [videos[name] for name in sorted(videos)]
-
-
-def _index_shard(shard: Shard, expected: FrameFormat) -> list:
-  """Name, frames, place, and why it is unusable, of every record."""
-  spans = tfds_folder.locate(shard)
-  found = []
-  for i in range(shard.num_records):
-    span = spans and spans[i]
-    record = tfds_folder.read(shard, i, span)
-    try:
-      scene = Scene(record, expected)
-    except SceneError as error:
-      found.append(["", 0, span, error.reason, error.detail])
-    else:
-      found.append([scene.name, scene.num_frames, span, None, ""])
-  return found
-
-
-def frame_format(folder: TfdsFolder) -> FrameFormat:
-  """Reads length and size of all videos from `features.json`.
-
-  Args:
-    folder: The data set.
-
-  Returns:
-    What it says; without the file every record is taken at its word.
-
-  Raises:
-    ValueError: If the file describes no video.
-  """
-  features = folder.features()
-  if not features:
-    return FrameFormat()
-  where = f"{folder.path / tfds_folder.FEATURES}: feature 'video'"
-  try:
-    video = features["featuresDict"]["features"]["video"]
-    shape = video.get("video", {}).get("shape") or {
-      "dimensions": [
-        video["sequence"].get("length", -1),
-        *video["sequence"]["feature"]["image"]["shape"]["dimensions"],
-      ]
-    }
-    sizes = [int(size) for size in shape["dimensions"]]
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise ValueError(
-      f"{where} is not described as a video ({error!r}): this is no MOVi"
-    ) from error
-  if len(sizes) != 4 or sizes[3] != 3:
-    raise ValueError(f"{where} has shape {sizes}, expected [frames, h, w, 3]")
-  # Sizes that vary are written as -1.
-  return FrameFormat(*[size if size > 0 else None for size in sizes[:3]])
 
 
 def choose_clips(
