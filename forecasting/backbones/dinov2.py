@@ -63,7 +63,7 @@ class DinoV2(nn.Module):
     width: features of a token.
     depth: number of blocks that own parameters.
     block: of every block.
-    registers: tokens that hold no place of the frame.
+    num_registers: tokens that hold no place of the frame.
     offset: added to the grid where it scales the table.
     antialias: whether the table is antialiased where it shrinks.
     frames_at_once: see `framewise.frames_at_once`.
@@ -75,7 +75,7 @@ class DinoV2(nn.Module):
   width: int
   depth: int
   block: BlockConfig
-  registers: int = 0
+  num_registers: int = 0
   offset: float = 0.1
   antialias: bool = False
   frames_at_once: int = AUTOMATIC
@@ -89,9 +89,9 @@ class DinoV2(nn.Module):
     self.positions = self.param(
       "positions", small, (self.table, self.table, self.width)
     )
-    if self.registers:
-      self.register_tokens = self.param(
-        "register_tokens", small, (self.registers, self.width)
+    if self.num_registers:
+      self.registers = self.param(
+        "registers", small, (self.num_registers, self.width)
       )
     self.encoder = Transformer(self.depth, self.block, final_norm=True)
 
@@ -124,8 +124,8 @@ class DinoV2(nn.Module):
     positions = rearrange(self.frame_positions(), "h w D -> (h w) D")
     tokens = self.patch_embedding(patches) + positions
     first = (self.class_token + self.class_position)[None]
-    if self.registers:
-      first = jnp.concatenate([first, self.register_tokens])
+    if self.num_registers:
+      first = jnp.concatenate([first, self.registers])
     first = repeat(first, "n D -> B n D", B=len(frames))
     return self.encoder(jnp.concatenate([first, tokens], axis=1), num_blocks)
 
@@ -138,7 +138,7 @@ class DinoV2(nn.Module):
     """Encodes clips; see `spec.Family`."""
     del keys
     h, w = self.grid
-    first = 1 + self.registers
+    first = 1 + self.num_registers
 
     def encode(network: DinoV2, frames: jax.Array) -> jax.Array:
       tokens = network(frames, num_blocks)[:, first:]
@@ -177,7 +177,7 @@ def build(spec: BackboneSpec, dtype: Any) -> DinoV2:
       layer_scale=sizes.get("layer_scale", True),
       dtype=dtype,
     ),
-    registers=sizes.get("registers", 0),
+    num_registers=sizes.get("registers", 0),
     offset=sizes.get("offset", 0.1) if rule == "official" else 0.0,
     antialias=sizes.get("antialias", False),
     frames_at_once=spec.options["frames_at_once"],
@@ -206,7 +206,7 @@ _OFFICIAL = dataclasses.replace(
   | {
     "cls_token": [("class_token", _first)],
     "pos_embed": _POSITIONS,
-    "register_tokens": [("register_tokens", unbatched)],
+    "register_tokens": [("registers", unbatched)],
     "mask_token": [],
   },
   block=OFFICIAL.block
@@ -228,7 +228,7 @@ _HF = Layout(
   | {
     "embeddings.cls_token": [("class_token", _first)],
     "embeddings.position_embeddings": _POSITIONS,
-    "embeddings.register_tokens": [("register_tokens", unbatched)],
+    "embeddings.register_tokens": [("registers", unbatched)],
     "embeddings.mask_token": [],
   },
   block=norm("norm1", "attention_norm")

@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Float
 
@@ -67,6 +68,9 @@ def encode_frames(
   def group(module: nn.Module, carry: None, images: jax.Array):
     return carry, encode(module, images)
 
+  if module.is_initializing():  # the parameters are those of one frame
+    _, latents = group(module, None, video[:1, 0])
+    return jnp.broadcast_to(latents, (*video.shape[:2], *latents.shape[1:]))
   groups = rearrange(video, "B (g f) H W c -> g (B f) H W c", f=count)
   if len(groups) == 1:
     _, latents = group(module, None, groups[0])
