@@ -8,9 +8,11 @@ pixels they belong to:
   x' = (x - left) / (right - left),   y' = (y - top) / (bottom - top)    (1)
 
 The two windows in use are the largest centered square (short side resized to
-the target, then a center crop) and the whole frame squeezed to a square.
+the target, then a center crop) and the whole frame squeezed to a square. A
+mirrored clip has x' = 1 - x everywhere.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -159,3 +161,30 @@ def crop_depth(
   rows = np.minimum((rows * height).astype(int), height - 1)
   columns = np.minimum((columns * width).astype(int), width - 1)
   return np.asarray(depth)[:, rows[:, None], columns]
+
+
+def flip_horizontal(clip: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Mirrors a clip left to right, with all its labels.
+
+  Args:
+    clip: Any keys of a clip; those without a place in the frame are kept.
+
+  Returns:
+    The mirrored clip. Boxes that are not present stay 0. Twice is the identity
+    up to rounding of coordinates.
+
+  Source: tasks.md 2.5, an augmentation for all tasks but points.
+  """
+  flipped = dict(clip)
+  for key in ("video", "depth"):
+    if key in clip:
+      flipped[key] = np.ascontiguousarray(clip[key][:, :, ::-1])
+  if "tracks" in clip:
+    x, y = np.moveaxis(clip["tracks"], -1, 0)
+    flipped["tracks"] = np.stack([1 - x, y], -1)
+  if "boxes" in clip:
+    top, left, bottom, right = np.moveaxis(clip["boxes"], -1, 0)
+    boxes = np.stack([top, 1 - right, bottom, 1 - left], -1)
+    flipped["boxes"] = np.where(clip["box_mask"][..., None], boxes, 0)
+    flipped["boxes"] = flipped["boxes"].astype(boxes.dtype)
+  return flipped

@@ -51,8 +51,11 @@ def test_center_window_refuses_an_empty_frame():
   row=st.floats(0, 1),
   column=st.floats(0, 1),
   squeeze=st.booleans(),
+  flip=st.booleans(),
 )
-def test_marker_and_label_stay_together(height, width, row, column, squeeze):
+def test_marker_and_label_stay_together(
+  height, width, row, column, squeeze, flip
+):
   window = (
     preprocess.FULL if squeeze else preprocess.center_window(height, width)
   )
@@ -65,33 +68,67 @@ def test_marker_and_label_stay_together(height, width, row, column, squeeze):
   x = round(left + column * (right - left))
   frames = _marker_frame(height, width, y, x, half)
 
-  moved, visible = preprocess.crop_points(
+  tracks, visible = preprocess.crop_points(
     np.array([[[x / width, y / height]]], np.float32),
     np.ones((1, 1), bool),
     window,
   )
-  image = preprocess.resize_and_crop(frames, SIZE, window)[0]
-  assert visible.all()
-  np.testing.assert_allclose(moved[0, 0], _centroid(image), atol=0.6 / SIZE)
-
   box = np.array(
     [[[(y - half) / height, (x - half) / width,
        (y + half) / height, (x + half) / width]]],
     np.float32,
   )  # fmt: skip
   boxes, mask = preprocess.crop_boxes(box, np.ones((1, 1), bool), window)
-  assert mask.all()
+  assert visible.all() and mask.all()
+  depth = (frames[..., :1] > 140).astype(np.float32)
+  clip = {
+    "video": preprocess.resize_and_crop(frames, SIZE, window),
+    "depth": preprocess.crop_depth(depth, SIZE, window),
+    "tracks": tracks,
+    "boxes": boxes,
+    "box_mask": mask,
+  }
+  if flip:
+    clip = preprocess.flip_horizontal(clip)
+
+  image = clip["video"][0]
+  np.testing.assert_allclose(
+    clip["tracks"][0, 0], _centroid(image), atol=0.6 / SIZE
+  )
   bright = np.argwhere(image[..., 0] > 140)
   seen = [*bright.min(0), *(bright.max(0) + 1)]
-  np.testing.assert_allclose(boxes[0, 0] * SIZE, seen, atol=1.01)
-
-  depth = (frames[..., :1] > 140).astype(np.float32)
-  depth = preprocess.crop_depth(depth, SIZE, window)
-  assert set(np.unique(depth)) <= {0.0, 1.0}
-  where = np.argwhere(depth[0, ..., 0] > 0)
+  np.testing.assert_allclose(clip["boxes"][0, 0] * SIZE, seen, atol=1.01)
+  assert set(np.unique(clip["depth"])) <= {0.0, 1.0}
+  where = np.argwhere(clip["depth"][0, ..., 0] > 0)
   np.testing.assert_allclose(
-    boxes[0, 0] * SIZE, [*where.min(0), *(where.max(0) + 1)], atol=1.01
+    clip["boxes"][0, 0] * SIZE, [*where.min(0), *(where.max(0) + 1)], atol=1.01
   )
+
+
+def test_flip_mirrors_once_and_leaves_what_has_no_place():
+  generator = np.random.default_rng(0)
+  clip = {
+    "video": generator.integers(0, 256, (2, 4, 6, 3), np.uint8),
+    "seconds": np.array([0, 1], np.float32),
+    "tracks": np.array([[[0.25, 0.5]], [[1.5, 0.5]]], np.float32),
+    "visible": np.array([[True], [False]]),
+    "boxes": np.array([[[0, 0.125, 1, 0.5]], [[0, 0, 0, 0]]], np.float32),
+    "box_mask": np.array([[True], [False]]),
+  }
+  flipped = preprocess.flip_horizontal(clip)
+  np.testing.assert_array_equal(
+    flipped["video"][:, :, 0], clip["video"][:, :, 5]
+  )
+  np.testing.assert_array_equal(flipped["tracks"][..., 0], [[0.75], [-0.5]])
+  np.testing.assert_array_equal(
+    flipped["boxes"][:, 0], [[0, 0.5, 1, 0.875], [0, 0, 0, 0]]
+  )
+  assert flipped["seconds"] is clip["seconds"]
+  twice = preprocess.flip_horizontal(flipped)
+  assert twice.keys() == clip.keys()
+  for key, value in clip.items():
+    np.testing.assert_array_equal(twice[key], value)
+    assert twice[key].dtype == value.dtype
 
 
 def test_points_outside_the_crop_turn_invisible_and_keep_their_place():

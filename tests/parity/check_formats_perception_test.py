@@ -80,7 +80,7 @@ def _data(folder, size):
 
 
 def _check_video(path, clips, values, tracks):
-  """Frames, starts, kept queries, visibility, places and pixels of one video."""
+  """Frames, starts, queries, visibility, places and pixels of a video."""
   problems = []
 
   def compare(what, ours, stored):
