@@ -13,6 +13,7 @@ Source: torch.serialization and pickletools for the formats.
 """
 
 import dataclasses
+import math
 import pickletools
 import re
 import struct
@@ -30,6 +31,7 @@ MAX_PROGRAM = 1 << 28  # bytes of data.pkl; with all of Adam's state it is ~1 MB
 MAX_ARRAYS = 1_000_000
 MAX_NESTING = 16
 MAX_NAME = 1000
+MAX_REPEATED = 1 << 24  # numbers of a tensor larger than its storage
 
 # What the file calls a storage of raw numbers, as far as NumPy knows it.
 _STORAGES = {
@@ -203,6 +205,8 @@ def _locate(
     shape=tensor.shape,
     strides=tensor.strides,
   )
+  if math.prod(tensor.shape) > max(storage.size, MAX_REPEATED):
+    raise DamagedError(f"{name}: it repeats few numbers too often")
   if tensor.offset + array.span > storage.size:
     raise DamagedError(f"{name}: it reaches beyond data/{storage.key}")
   return array

@@ -8,7 +8,7 @@ that no second copy of the weights is ever held. Every family also loads what
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,21 +95,17 @@ def _collect(
       continue
     if not routes:
       continue
-    source = read()
-    for key, change in routes:
-      try:
-        array = change(source)
-      # Too few axes, or they do not divide.
-      except (ValueError, IndexError, EinopsError):
-        array = source
-      if array.shape != expected[key].shape:
-        misshapen.append(
-          f"{name} {source.shape}, for {key} {expected[key].shape}"
-        )
-        found[key] = None
-        continue
-      # A copy, or a slice would keep the whole array alive.
-      found[key] = place(np.array(array, dtype))
+    shape, arrays = _changed(
+      read(), [(change, expected[key].shape) for key, change in routes], dtype
+    )
+    arrays.reverse()
+    for key, _ in routes:
+      # Nothing else may hold what is placed, and nothing wait to be placed.
+      if arrays[-1].shape == expected[key].shape:
+        found[key] = jax.block_until_ready(place(arrays.pop()))
+      else:
+        misshapen.append(f"{name} {shape}, for {key} {expected[key].shape}")
+        found[key] = arrays.pop().shape
   problems = [
     f"{what}: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
     for what, names in (
@@ -125,6 +121,32 @@ def _collect(
       f"{'; '.join(problems)}. Choose the backbone.name that it was made for."
     )
   return unflatten_dict(found, sep="/")
+
+
+def _changed(
+  source: np.ndarray,
+  changes: Sequence[tuple[Callable[[np.ndarray], np.ndarray], Sequence[int]]],
+  dtype: Any,
+) -> tuple[tuple[int, ...], list[np.ndarray]]:
+  """Returns the shape of an array and what becomes of it.
+
+  Where a change fails (too few axes, or they do not divide) the array stays as
+  it is, and where it does not lead to the wanted shape nothing is converted.
+  """
+  results = []
+  for change, wanted in changes:
+    try:
+      array = change(source)
+    except (ValueError, IndexError, EinopsError):
+      array = source
+    if array.shape != wanted:
+      results.append(array)
+      continue
+    # A part is copied, or it would keep the whole alive. Row by row, because a
+    # device may take such a buffer as it is.
+    is_part = array.size < source.size
+    results.append(np.array(array, dtype, copy=is_part or None, order="C"))
+  return source.shape, results
 
 
 def save_weights(
