@@ -113,6 +113,14 @@ def double(kind: int, value: int | memoryview, name: str) -> float:
   return float(np.frombuffer(value, "<f8")[0])
 
 
+def offset_within(part: memoryview, whole: memoryview) -> int:
+  """Returns where a slice begins in the memory it was cut from."""
+  start, origin = (
+    np.frombuffer(view, np.uint8).ctypes.data for view in (part, whole)
+  )
+  return start - origin
+
+
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
   """Reads an unsigned integer; returns it and the position after it."""
   value = shift = 0

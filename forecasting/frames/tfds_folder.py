@@ -212,13 +212,17 @@ def locate(shard: Shard) -> list[tfrecord.Span] | None:
   return spans
 
 
-def read(shard: Shard, index: int, span: tfrecord.Span | None) -> memoryview:
-  """Reads one record; its checksum is verified.
+def read(
+  shard: Shard, index: int, span: tfrecord.Span | None, verify: bool = True
+) -> memoryview:
+  """Reads one record.
 
   Args:
     shard: The file.
     index: Which record.
     span: Where it is, if the file is a TFRecord.
+    verify: Whether the checksum of a TFRecord is verified, which needs all of
+      the record; else only what is looked at is read. ArrayRecord always is.
 
   Returns:
     The serialized Example.
@@ -227,8 +231,10 @@ def read(shard: Shard, index: int, span: tfrecord.Span | None) -> memoryview:
     ValueError: If the record is damaged; names file and record.
     OSError: If the file cannot be read.
   """
-  if span is not None:
+  if span is not None and verify:
     return tfrecord.read_record(shard.path, span)
+  if span is not None:
+    return tfrecord.map_record(shard.path, span)
   try:
     return memoryview(_array_record(shard.path).read([index])[0])
   except (ValueError, RuntimeError, IndexError) as error:

@@ -80,17 +80,27 @@ def read_spans(path: Path) -> list[Span]:
   return spans
 
 
-def map_file(path: Path) -> memoryview:
-  """Maps a file into memory, so that only what is looked at is read.
+def map_record(path: Path, span: Span) -> memoryview:
+  """Maps a record, so that only what is looked at is read; not verified.
+
+  Args:
+    path: The file.
+    span: From `read_spans`.
+
+  Returns:
+    The data.
 
   Raises:
-    TFRecordError: If the file is empty.
+    TFRecordError: If the file got shorter.
     OSError: If it cannot be read.
   """
   with path.open("rb") as file:
-    if not path.stat().st_size:
-      raise TFRecordError(f"{path} is empty: download it again")
-    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    if path.stat().st_size < span.offset + span.length:
+      raise TFRecordError(
+        f"{path} was cut off since it was indexed: byte {span.offset}"
+      )
+    mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+  return mapped[span.offset : span.offset + span.length]
 
 
 def read_record(path: Path, span: Span) -> memoryview:

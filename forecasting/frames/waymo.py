@@ -311,7 +311,7 @@ def clip_frames(start: int, num_frames: int) -> Int[np.ndarray, "T"]:
   return start + STRIDE * np.arange(num_frames)
 
 
-def _read_images(place: Place, frames: np.ndarray) -> Sequence[bytes]:
+def _read_images(place: Place, frames: np.ndarray) -> list[bytes]:
   places = [place.segment.places[frame] for frame in frames]
   if not place.is_v2:
     return waymo_v1.read_images(place.images, places)
@@ -320,7 +320,7 @@ def _read_images(place: Place, frames: np.ndarray) -> Sequence[bytes]:
 
 
 def _decode(
-  file: bytes | memoryview, size: int, where: str
+  file: bytes, size: int, where: str
 ) -> UInt8[np.ndarray, "size size 3"]:
   """The square of a JPEG file."""
   try:

@@ -1,8 +1,9 @@
 """Waymo Open, first release format: TFRecord files of `Frame` messages.
 
 One file a segment, one record a frame. Field numbers are those of the public
-proto files; see tasks.md 4.4. Cameras and lidar are in the same record, so the
-index is made without reading what it does not need.
+proto files; see tasks.md 4.4. A record also holds the other cameras and lidar,
+ten times as much as the front image; it is read whole once, to verify its
+checksum, and from then on only the image.
 """
 
 from collections import Counter
@@ -16,6 +17,7 @@ from forecasting.frames.protobuf_wire import (
   fields,
   integer,
   nested,
+  offset_within,
   text,
 )
 from forecasting.frames.waymo_segment import FRONT, NO_LABELS, RawBox, Segment
@@ -41,26 +43,25 @@ def index_segment(name: str, path: Path) -> Segment:
     path: Its file.
 
   Returns:
-    The segment; `places` are offset and length of the frames' records.
+    The segment; `places` are offset and length of the images in the file.
 
   Raises:
-    ValueError: If the file or a message in it is damaged; names file, offset
+    ValueError: If a record or a message in it is damaged; names file, offset
       and field.
-    OSError: If it cannot be read.
+    OSError: If the file cannot be read.
   """
   frames: list[tuple[int, tuple[int, int]]] = []
   boxes: list[RawBox] = []
   skipped: Counter[str] = Counter()
-  spans = tfrecord.read_spans(path)
-  content = tfrecord.map_file(path)
-  for span in spans:
-    record = content[span.offset : span.offset + span.length]
+  for span in tfrecord.read_spans(path):
+    record = tfrecord.read_record(path, span)
     try:
       time, image, labels = read_frame(record)
       if image is None:
         skipped[NO_FRONT] += 1
         continue
-      frames.append((time, tuple(span)))
+      place = (span.offset + offset_within(image, record), len(image))
+      frames.append((time, place))
       if labels is None:
         skipped[NO_LABELS] += 1
       boxes += [_read_label(time, label) for label in labels or ()]
@@ -71,10 +72,8 @@ def index_segment(name: str, path: Path) -> Segment:
   return waymo_segment.assemble(name, frames, boxes, skipped)
 
 
-def read_images(
-  path: Path, places: Sequence[tuple[int, int]]
-) -> list[memoryview]:
-  """Reads front images; the checksums of their records are verified.
+def read_images(path: Path, places: Sequence[tuple[int, int]]) -> list[bytes]:
+  """Reads front images.
 
   Args:
     path: The file.
@@ -84,16 +83,16 @@ def read_images(
     JPEG files.
 
   Raises:
-    ValueError: If a record is damaged; names file and offset.
-    OSError: If the file cannot be read.
+    ValueError: If the file got shorter; names file and offset.
+    OSError: If it cannot be read.
   """
   images = []
-  for offset, length in places:
-    record = tfrecord.read_record(path, tfrecord.Span(offset, length))
-    _, image, _ = read_frame(record)
-    if image is None:
-      raise WireError(f"{path}: no front image in the record at byte {offset}")
-    images.append(image)
+  with path.open("rb") as file:
+    for offset, length in places:
+      file.seek(offset)
+      images.append(file.read(length))
+      if len(images[-1]) < length:
+        raise WireError(f"{path} got shorter: no image at byte {offset}")
   return images
 
 
@@ -118,7 +117,7 @@ def read_frame(
       time = integer(kind, value, "Frame.timestamp_micros")
     elif number == 4:
       camera, parts = _camera(nested(kind, value, "Frame.images"), "images")
-      if camera == FRONT and parts and image is None:
+      if camera == FRONT and parts and parts[-1] and image is None:
         image = parts[-1]
     elif number == 8:
       message = nested(kind, value, "Frame.camera_labels")

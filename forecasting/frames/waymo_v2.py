@@ -188,7 +188,9 @@ def _open(path: Path, columns: Sequence[str]) -> Iterator[parquet.ParquetFile]:
           f"{path.parent.name} file of Waymo Open v2"
         )
       yield file
-  except (pa.ArrowException, OSError, MemoryError) as error:
+  except ParquetError:
+    raise
+  except (pa.ArrowException, OSError, MemoryError, ValueError) as error:
     raise ParquetError(
       f"{path} cannot be read as Parquet: {error}. Download it again."
     ) from error
