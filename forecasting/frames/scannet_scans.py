@@ -15,7 +15,7 @@ import io
 import os
 import re
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -36,6 +36,7 @@ _IMAGES = re.compile(r"(\d{1,6})\.(jpg|jpeg|png|pgm)")
 _CPP_IMAGES = re.compile(r"frame-(\d{1,6})\.(color|depth)\.(jpg|jpeg|png|pgm)")
 
 
+@runtime_checkable
 class Scan(Protocol):
   """A recording.
 
