@@ -28,7 +28,7 @@ import numpy as np
 from forecasting.backbones.stored import DamagedError, StoredArray
 
 MAX_PROGRAM = 1 << 28  # bytes of data.pkl; with all of Adam's state it is ~1 MB
-MAX_ARRAYS = 1_000_000
+MAX_ENTRIES = 100_000  # of nested dicts, with what is no array
 MAX_NESTING = 16
 MAX_NAME = 1000
 MAX_REPEATED = 1 << 24  # numbers of a tensor larger than its storage
@@ -159,7 +159,7 @@ def _flatten(tree: Mapping[Any, Any]) -> Iterator[tuple[str, _Tensor]]:
   while waiting:
     name, value, level = waiting.pop()
     count += 1
-    if level > MAX_NESTING or count > MAX_ARRAYS or len(name) > MAX_NAME:
+    if level > MAX_NESTING or count > MAX_ENTRIES or len(name) > MAX_NAME:
       raise DamagedError("its containers are nested without end")
     if isinstance(value, _Tensor):
       yield name, value

@@ -112,5 +112,6 @@ def write_torch(path, tree):
     archive.writestr("archive/byteorder", "little")
     for key, storage in storages.items():
       with archive.open(f"archive/data/{key}", "w", force_zip64=True) as member:
-        member.write(np.ascontiguousarray(storage).data.cast("B"))
+        numbers = np.ascontiguousarray(storage).reshape(-1)
+        member.write(numbers.view(np.uint8).data)
     archive.writestr("archive/version", "3\n")
