@@ -22,6 +22,7 @@ from forecasting.forecaster import baselines, registry
 from forecasting.forecaster.base import LatentSpec
 from forecasting.latents import normalize
 from forecasting.latents.store import LatentStore
+from forecasting.readouts.heads import Head
 from forecasting.report.results import Row
 from forecasting.samples import predict
 from forecasting.samples.panels import Panels
@@ -66,7 +67,7 @@ class Experiment:
       *(
         trainees.readout_trainee(
           task,
-          trainees.make_head(task, config.readout, config.data),
+          self._head(task),
           config.readout,
           spec.h * spec.w,
           spec.channels,
@@ -84,6 +85,13 @@ class Experiment:
       ),
     ]
 
+  def _head(self, task: str) -> Head:
+    """Builds the readout head of a task."""
+    grid = (self.spec.h, self.spec.w)
+    return trainees.make_head(
+      task, self.config.readout, self.config.data, grid
+    )
+
   def batch_keys(self) -> tuple[str, ...]:
     """Returns the tensors that training reads."""
     labels = {name for task in self.config.tasks for name in TASKS[task].labels}
@@ -97,7 +105,7 @@ class Experiment:
     """
     return {
       task: predict.Readout(
-        trainees.make_head(task, self.config.readout, self.config.data),
+        self._head(task),
         params[trainees.readout_name(task)],
         TASKS[task].labels,
       )

@@ -26,8 +26,17 @@ def forecaster_name(forecaster: str) -> str:
   return f"forecaster-{forecaster}"
 
 
-def make_head(task: str, readout: ConfigDict, data: ConfigDict) -> heads.Head:
-  """Builds the readout head of a task from `config.readout`."""
+def make_head(
+  task: str, readout: ConfigDict, data: ConfigDict, grid: tuple[int, int]
+) -> heads.Head:
+  """Builds the readout head of a task from `config.readout`.
+
+  Args:
+    task: its name.
+    readout: `config.readout`.
+    data: `config.data`.
+    grid: rows and columns of latent tokens.
+  """
   return heads.make_head(
     task,
     width=readout.width,
@@ -36,6 +45,10 @@ def make_head(task: str, readout: ConfigDict, data: ConfigDict) -> heads.Head:
     frame_size=(data.size, data.size),
     patch=tuple(readout.patch),
     query_hidden=readout.query_hidden,
+    positions=readout.positions,
+    grid=grid,
+    output_scale=readout.output_scale,
+    output_mean=readout.output_mean[task],
   )
 
 

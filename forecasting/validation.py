@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from forecasting import config as config_lib
 from forecasting.backbones import zoo
+from forecasting.readouts import positions
 
 DATA_NAMES = ("mujoco_scenes", "videos")
 FORECASTERS = ("flow", "ddpm", "regression")
@@ -226,6 +227,11 @@ def _cross_problems(config: ConfigDict) -> Iterator[str]:
     yield (
       f"forecaster.model.width = {model.width} is no multiple of "
       f"forecaster.model.heads = {model.heads}"
+    )
+  if config.readout.positions not in positions.MODES:
+    yield (
+      f"readout.positions = {config.readout.positions!r}: expected one of "
+      f"{', '.join(positions.MODES)}"
     )
   for task in config.tasks:
     heads = config.readout.heads[task]

@@ -7,6 +7,7 @@ processed in chunks. Parameter names are those of the official checkpoints.
 Source: the official code of 4D representations; paper 4.1 keeps that design.
 """
 
+import dataclasses
 import math
 
 import einops
@@ -17,11 +18,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array as JaxArray
 from jaxtyping import Float, Int
 
+from forecasting.readouts.positions import token_places, waves
 from forecasting.shapes import Array
 
 EMBEDDING_INIT = nn.initializers.normal(0.02)
 KERNEL_INIT = nn.initializers.lecun_normal(in_axis=0, out_axis=(1, 2))
 MLP_RATIO = 4
+PLACE_SCALE = 1.4  # of the waves, beside features of variance 1
+PLACE_GAIN = 1.2  # initial, of a query's own waves
 
 
 class LearnedEmbedding(nn.Module):
@@ -205,24 +209,42 @@ def attend_in_chunks(
   return out[:, :num_queries]
 
 
+@dataclasses.dataclass(frozen=True)
+class Trunk:
+  """What the readouts of all tasks have in common.
+
+  Attributes:
+    width: D, split over the heads.
+    num_heads: K.
+    query_chunk: queries whose logits are held at a time; 0 for all.
+    dtype: of the matrix products; parameters, norms and softmax are float32.
+    grid: rows and columns of tokens, if tokens and queries carry waves of their
+      places (`positions.py`); None for the official readout.
+    output_scale: of the initial last kernel, over Flax's default.
+    output_mean: initial last bias.
+  """
+
+  width: int
+  num_heads: int
+  query_chunk: int = 0
+  dtype: DTypeLike = jnp.float32
+  grid: tuple[int, int] | None = None
+  output_scale: float = 1.0
+  output_mean: float = 0.0
+
+
 class AttentionReadout(nn.Module):
   """Queries attend to the features of a clip once; one vector per query.
 
   Attributes:
     num_classes: size of the vector.
-    width: D, split over the heads.
-    num_heads: K.
+    trunk: sizes and choices.
     num_queries: learned queries; 0 if queries are given to each call.
-    query_chunk: queries whose logits are held at a time; 0 for all.
-    dtype: of the matrix products; parameters, norms and softmax are float32.
   """
 
   num_classes: int
-  width: int
-  num_heads: int
+  trunk: Trunk
   num_queries: int = 0
-  query_chunk: int = 0
-  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(
@@ -230,6 +252,7 @@ class AttentionReadout(nn.Module):
     features: Float[Array, "B T N C"],
     queries: Float[Array, "B Q E"] | None = None,
     query_index: Int[Array, "Q"] | None = None,
+    places: Float[Array, "#B Q 3"] | None = None,
   ) -> Float[Array, "B Q O"]:
     """Reads `features`.
 
@@ -237,6 +260,8 @@ class AttentionReadout(nn.Module):
       features: of every frame; T is fixed by the parameters.
       queries: for a module without learned queries.
       query_index: the learned queries to compute; None for all.
+      places: frame, row and column at which each query looks first; used with
+        a `grid`.
 
     Returns:
       float32 vectors, one per query (also if there is just one).
@@ -247,64 +272,103 @@ class AttentionReadout(nn.Module):
     """
     self._check(queries, query_index)
     query = self._query(queries, query_index)
-    key, value = self._keys_and_values(features)
+    key, value, to_key = self._keys_and_values(features)
+    looking = query
+    if self.trunk.grid is not None:
+      looking = query + self._look(places, to_key)
     attended = attend_in_chunks(
-      query.astype(self.dtype), key, value, self.query_chunk
+      looking.astype(self.trunk.dtype), key, value, self.trunk.query_chunk
     )
 
     # The residual carries the query, not the features.
     token = einops.rearrange(query, "B Q K d -> B Q (K d)")
     attended = einops.rearrange(attended, "B Q K d -> B Q (K d)")
-    token = token + nn.Dense(self.width, dtype=self.dtype)(attended)
-    mlp = MLP(MLP_RATIO * self.width, self.width, self.dtype, name="MLP_0")
+    token = token + nn.Dense(self.trunk.width, dtype=self.trunk.dtype)(attended)
+    mlp = MLP(
+      MLP_RATIO * self.trunk.width,
+      self.trunk.width,
+      self.trunk.dtype,
+      name="MLP_0",
+    )
     token = token + mlp(nn.LayerNorm(name="LayerNorm_1")(token))
-    out = nn.Dense(self.num_classes, dtype=self.dtype)(token)
+    out = nn.Dense(
+      self.num_classes,
+      dtype=self.trunk.dtype,
+      kernel_init=nn.initializers.variance_scaling(
+        self.trunk.output_scale**2, "fan_in", "truncated_normal"
+      ),
+      bias_init=nn.initializers.constant(self.trunk.output_mean),
+    )(token)
     return out.astype(jnp.float32)
+
+  def _look(
+    self, places: Array | None, to_key: Float[Array, "C K d"]
+  ) -> Float[Array, "_ Q K d"]:
+    """Returns what a key at the place of each query would be, times a gain."""
+    if places is None:
+      raise ValueError("a readout with a grid needs the places of its queries")
+    gain = nn.initializers.constant(PLACE_GAIN)
+    gain = self.param("place_gain", gain, (self.trunk.num_heads, 1))
+    stamps = waves(places, to_key.shape[0])
+    return gain * jnp.einsum("BQC,CKd->BQKd", stamps, to_key)
 
   def _keys_and_values(
     self, features: Float[Array, "B T N C"]
-  ) -> list[Float[Array, "B M K d"]]:
-    """Returns the projections of the normalized, time-stamped features.
+  ) -> tuple[
+    Float[Array, "B M K d"], Float[Array, "B M K d"], Float[Array, "C K d"]
+  ]:
+    """Returns the projections of the normalized, stamped features.
 
-    The norm's scale goes into the kernels, its bias and the temporal embedding
-    into one offset per frame, so that the backward pass needs no derivative by
-    the features, which would be a third of its products.
+    The norm's scale goes into the kernels, its bias and the embeddings into one
+    offset per frame (or token), so that the backward pass needs no derivative
+    by the features, which would be a third of its products.
+
+    Returns:
+      Keys, values, and the kernel that makes a key of a wave.
     """
     _, num_frames, _, channels = features.shape
-    heads = (self.num_heads, self.width // self.num_heads)
+    heads = (self.trunk.num_heads, self.trunk.width // self.trunk.num_heads)
     norm = nn.LayerNorm(use_scale=False, use_bias=False, name="standardize")
-    x = norm(features).astype(self.dtype)
+    x = norm(features).astype(self.trunk.dtype)
     scale, shift = AffineParams(channels, name="LayerNorm_0")()
     shape = (num_frames, 1, channels)
-    shift = shift + LearnedEmbedding(shape, name="temporal_posenc")()[:, 0]
-    projections = []
+    shift = shift + LearnedEmbedding(shape, name="temporal_posenc")()
+    if self.trunk.grid is not None:
+      shift = shift + PLACE_SCALE * waves(
+        token_places(num_frames, self.trunk.grid), channels
+      )
+    projections, kernels = [], []
     for name in ("key_embedding", "value_embedding"):
       kernel, bias = DenseParams(channels, heads, name=name)()
-      offset = jnp.einsum("TC,CKd->TKd", shift, kernel) + bias
-      kernel = (kernel * scale[:, None, None]).astype(self.dtype)
+      offset = jnp.einsum("TNC,CKd->TNKd", shift, kernel) + bias
+      kernels.append(kernel)
+      kernel = (kernel * scale[:, None, None]).astype(self.trunk.dtype)
       out = jnp.einsum("BTNC,CKd->BTNKd", x, kernel)
-      out = out + offset[:, None].astype(self.dtype)
+      out = out + offset.astype(self.trunk.dtype)
       projections.append(einops.rearrange(out, "B T N K d -> B (T N) K d"))
-    return projections
+    return (*projections, kernels[0])
 
   def _query(
     self, queries: Array | None, query_index: Array | None
   ) -> Float[Array, "_ Q K d"]:
     """Returns the queries by head; a leading axis of 1 if they are learned."""
-    heads = (self.num_heads, self.width // self.num_heads)
+    heads = (self.trunk.num_heads, self.trunk.width // self.trunk.num_heads)
     if queries is not None:
-      query = nn.Dense(self.width, dtype=self.dtype)(queries)
-      return einops.rearrange(query, "B Q (K d) -> B Q K d", K=self.num_heads)
+      query = nn.Dense(self.trunk.width, dtype=self.trunk.dtype)(queries)
+      return einops.rearrange(
+        query, "B Q (K d) -> B Q K d", K=self.trunk.num_heads
+      )
     query = self.param("query", EMBEDDING_INIT, (self.num_queries, *heads))
     if query_index is not None:
       query = jnp.asarray(query)[query_index]
     return query[None]
 
   def _check(self, queries: Array | None, query_index: Array | None) -> None:
-    if self.width % self.num_heads:
+    width, num_heads = self.trunk.width, self.trunk.num_heads
+    if width % num_heads:
       raise ValueError(
-        f"readout width {self.width} does not divide into {self.num_heads} "
-        "heads: choose readout.width as a multiple of readout.heads"
+        f"readout width {width} does not divide into {num_heads} heads: choose"
+        " readout.width as a multiple of readout.heads"
       )
     if (queries is None) != (self.num_queries > 0):
       raise ValueError(

@@ -14,71 +14,29 @@ import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from forecasting.readouts import patches
 from forecasting.readouts.attention import (
-  MLP,
   AttentionReadout,
   LearnedEmbedding,
+  Trunk,
 )
+from forecasting.readouts.positions import (
+  MODES,
+  patch_places,
+  point_places,
+)
+from forecasting.readouts.queries import QueryInitializer
 from forecasting.readouts.temporal import to_frames
 from forecasting.shapes import Array, Batch, Latents, Params, PRNGKey
 
-NUM_BASES = 16
 FRAMES_PER_TILE = 2
 POINT_CHANNELS = 4  # x, y, visibility logit, certainty logit
 BOX_CHANNELS = 4
 DENSE_CHANNELS = {"pixels": 3, "depth": 1}
 DENSE_NAMES = {"pixels": "video", "depth": "depth"}
-
-
-def fourier_features(
-  coordinates: Float[Array, "*X c"], num_bases: int = NUM_BASES
-) -> Float[Array, "*X f"]:
-  """Replaces coordinates by sines of 16 octaves.
-
-  Args:
-    coordinates: normalized.
-    num_bases: octaves, from frequency 1.
-
-  Returns:
-    2 * num_bases * c numbers: the sines, octave by octave, then the cosines.
-  """
-  # The order of operations is part of the definition: pi * x is rounded to
-  # float32 and then scaled exactly by powers of two. In float64 the highest
-  # octaves differ by up to 0.005, with XLA's exp2 (not exact) by 0.05.
-  radians = jnp.float32(math.pi) * jnp.asarray(coordinates, jnp.float32)
-  octaves = np.exp2(np.arange(num_bases, dtype=np.float32))
-  angles = einops.rearrange(
-    radians[..., None, :] * octaves[:, None], "... n c -> ... (n c)"
-  )
-  quarter = jnp.float32(math.pi / 2)
-  return jnp.concatenate([jnp.sin(angles), jnp.sin(angles + quarter)], axis=-1)
-
-
-class QueryInitializer(nn.Module):
-  """Fourier features of a point or box, then an MLP.
-
-  Attributes:
-    hidden: width between the layers.
-    out: width of a query.
-    dtype: of the matrix products.
-  """
-
-  hidden: int
-  out: int
-  dtype: DTypeLike = jnp.float32
-
-  @nn.compact
-  def __call__(
-    self, coordinates: Float[Array, "B Q c"]
-  ) -> Float[Array, "B Q E"]:
-    """Embeds normalized coordinates."""
-    mlp = MLP(self.hidden, self.out, self.dtype, name="layers_1")
-    return mlp(fourier_features(coordinates))
 
 
 class DenseHead(nn.Module):
@@ -89,22 +47,16 @@ class DenseHead(nn.Module):
     channels: numbers per pixel.
     num_frames: T.
     frame_size: H and W in pixels.
-    width: of the attention readout.
-    num_heads: of the attention readout.
+    trunk: of the attention readout.
     patch: frames, rows and columns of a query.
-    query_chunk: queries whose logits are held at a time; 0 for all.
-    dtype: of the matrix products.
   """
 
   output: str
   channels: int
   num_frames: int
   frame_size: tuple[int, int]
-  width: int
-  num_heads: int
+  trunk: Trunk
   patch: tuple[int, int, int] = patches.PATCH
-  query_chunk: int = 0
-  dtype: DTypeLike = jnp.float32
 
   @property
   def num_queries(self) -> int:
@@ -115,12 +67,9 @@ class DenseHead(nn.Module):
 
   def setup(self) -> None:
     self.attention_readout = AttentionReadout(
-      num_classes=math.prod(self.patch) * self.channels,
-      width=self.width,
-      num_heads=self.num_heads,
+      math.prod(self.patch) * self.channels,
+      self.trunk,
       num_queries=self.num_queries,
-      query_chunk=self.query_chunk,
-      dtype=self.dtype,
     )
     # Official checkpoints of the dense heads have no level for the readout.
     nn.share_scope(self, self.attention_readout)
@@ -140,7 +89,15 @@ class DenseHead(nn.Module):
       `{output: [B T H W channels]}`, or `patches` [B Q numbers] with
       `query_index`. Pixels are in [0, 1], not clipped; depth is in meters.
     """
-    out = self.attention_readout(features, query_index=query_index)
+    places = None
+    if self.trunk.grid is not None:
+      grid = patches.patch_grid(self.num_frames, self.frame_size, self.patch)
+      places = patch_places(self.num_frames, self.trunk.grid, grid)
+      places = jnp.asarray(places)[None]
+      places = places if query_index is None else places[:, query_index]
+    out = self.attention_readout(
+      features, query_index=query_index, places=places
+    )
     if query_index is not None:
       return {"patches": out, "query_index": query_index}
     dense = patches.unpatchify(
@@ -154,21 +111,15 @@ class PointHead(nn.Module):
 
   Attributes:
     num_frames: T, even.
-    width: of the attention readout.
-    num_heads: of the attention readout.
+    trunk: of the attention readout.
     query_hidden: of the query MLP.
     query_width: of a query.
-    query_chunk: queries whose logits are held at a time; 0 for all.
-    dtype: of the matrix products.
   """
 
   num_frames: int
-  width: int
-  num_heads: int
+  trunk: Trunk
   query_hidden: int
   query_width: int
-  query_chunk: int = 0
-  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(
@@ -196,20 +147,21 @@ class PointHead(nn.Module):
     embed = QueryInitializer(
       self.query_hidden,
       self.query_width,
-      self.dtype,
+      self.trunk.dtype,
       name="query_initializer",
     )
     shape = (tiles, self.query_width)
     tile_embedding = LearnedEmbedding(shape, name="temporal_tile_posenc")()
     tiled = embed(queries)[:, :, None] + tile_embedding
     out = AttentionReadout(
-      num_classes=FRAMES_PER_TILE * POINT_CHANNELS,
-      width=self.width,
-      num_heads=self.num_heads,
-      query_chunk=self.query_chunk,
-      dtype=self.dtype,
+      FRAMES_PER_TILE * POINT_CHANNELS,
+      self.trunk,
       name="attention_readout",
-    )(features, einops.rearrange(tiled, "B Q k E -> B (Q k) E"))
+    )(
+      features,
+      einops.rearrange(tiled, "B Q k E -> B (Q k) E"),
+      places=self._places(queries),
+    )
     out = einops.rearrange(
       out, "B (Q k) (t c) -> B (k t) Q c", k=tiles, t=FRAMES_PER_TILE
     )
@@ -219,27 +171,31 @@ class PointHead(nn.Module):
       "certainty_logit": out[..., 3],
     }
 
+  def _places(self, queries: Float[Array, "B Q 2"]) -> Array | None:
+    """Returns each point's place at the frames of its tiles."""
+    if self.trunk.grid is None:
+      return None
+    tiles = self.num_frames // FRAMES_PER_TILE
+    times = FRAMES_PER_TILE * (jnp.arange(tiles) + 0.5) - 0.5
+    points = einops.repeat(queries, "B Q c -> B Q k c", k=tiles)
+    places = point_places(points, times, self.trunk.grid)
+    return einops.rearrange(places, "B Q k c -> B (Q k) c")
+
 
 class BoxHead(nn.Module):
   """Box tracks: one query gives the boxes of all frames.
 
   Attributes:
     num_frames: T.
-    width: of the attention readout.
-    num_heads: of the attention readout.
+    trunk: of the attention readout.
     query_hidden: of the query MLP.
     query_width: of a query.
-    query_chunk: queries whose logits are held at a time; 0 for all.
-    dtype: of the matrix products.
   """
 
   num_frames: int
-  width: int
-  num_heads: int
+  trunk: Trunk
   query_hidden: int
   query_width: int
-  query_chunk: int = 0
-  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(
@@ -257,19 +213,24 @@ class BoxHead(nn.Module):
     embed = QueryInitializer(
       self.query_hidden,
       self.query_width,
-      self.dtype,
+      self.trunk.dtype,
       name="query_initializer",
     )
     out = AttentionReadout(
-      num_classes=self.num_frames * BOX_CHANNELS,
-      width=self.width,
-      num_heads=self.num_heads,
-      query_chunk=self.query_chunk,
-      dtype=self.dtype,
+      self.num_frames * BOX_CHANNELS,
+      self.trunk,
       name="attention_readout",
-    )(features, embed(queries))
+    )(features, embed(queries), places=self._places(queries))
     boxes = einops.rearrange(out, "B Q (T c) -> B T Q c", T=self.num_frames)
     return {"boxes": boxes}
+
+  def _places(self, queries: Float[Array, "B Q 4"]) -> Array | None:
+    """Returns each box's center, at frame 0."""
+    if self.trunk.grid is None:
+      return None
+    ymin, xmin, ymax, xmax = jnp.moveaxis(queries, -1, 0)
+    centers = jnp.stack([xmin + xmax, ymin + ymax], axis=-1) / 2
+    return point_places(centers, jnp.zeros(()), self.trunk.grid)
 
 
 Head = DenseHead | PointHead | BoxHead
@@ -286,32 +247,51 @@ def make_head(
   query_hidden: int = 512,
   query_chunk: int = 1024,
   dtype: DTypeLike = jnp.float32,
+  positions: str = "time",
+  grid: tuple[int, int] | None = None,
+  output_scale: float = 1.0,
+  output_mean: float = 0.0,
 ) -> Head:
   """Builds the head of a task.
 
   Args:
     task: 'pixels', 'depth', 'points' or 'boxes'.
-    width: of the attention readout.
-    num_heads: of the attention readout.
+    trunk: of the attention readout.
     num_frames: T.
     frame_size: H and W in pixels; only the dense heads use it.
     patch: frames, rows and columns of a dense query.
     query_hidden: widths of the MLP on a point or box.
     query_chunk: queries whose logits are held at a time; 0 for all.
     dtype: of the matrix products.
+    positions: 'time' for the official learned embedding of every frame,
+      'space_time' for waves of every token's place besides.
+    grid: rows and columns of tokens; only 'space_time' uses it.
+    output_scale: of the initial last kernel, over Flax's default.
+    output_mean: initial last bias.
 
   Returns:
     The Flax module.
 
   Raises:
-    ValueError: if the task is unknown.
+    ValueError: if the task or the kind of positions is unknown, or 'space_time'
+      lacks the grid.
   """
+  if positions not in MODES or (positions == "space_time" and grid is None):
+    raise ValueError(
+      f"readout.positions={positions!r} with a token grid {grid}: expected one "
+      f"of {MODES}, 'space_time' with the grid's rows and columns"
+    )
   shared = {
     "num_frames": num_frames,
-    "width": width,
-    "num_heads": num_heads,
-    "query_chunk": query_chunk,
-    "dtype": dtype,
+    "trunk": Trunk(
+      width=width,
+      num_heads=num_heads,
+      query_chunk=query_chunk,
+      dtype=dtype,
+      grid=grid if positions == "space_time" else None,
+      output_scale=output_scale,
+      output_mean=output_mean,
+    ),
   }
   if task in DENSE_CHANNELS:
     return DenseHead(

@@ -21,7 +21,8 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from forecasting.readouts import heads, patches
+from forecasting.readouts import heads, patches, queries
+from forecasting.readouts.attention import Trunk
 from forecasting.readouts.temporal import to_frames
 
 TOLERANCE = 1e-4
@@ -70,21 +71,19 @@ def check_dense(task: str, arrays: Arrays) -> Iterator[Pair]:
     channels=channels,
     num_frames=num_frames,
     frame_size=(height, width),
-    width=num_heads * head_width,
-    num_heads=num_heads,
+    trunk=Trunk(num_heads * head_width, num_heads),
     patch=dense_patch(numbers, num_queries, (num_frames, height, width)),
   )
   out = jax.jit(head.apply)({"params": params}, arrays["inputs"])[task]
   yield "output", out, arrays["output"]
 
 
-def query_sizes(params: Mapping) -> dict[str, int]:
+def query_sizes(params: Mapping) -> dict[str, Any]:
   """Returns the widths of a head that embeds points or boxes."""
   embed = params["query_initializer"]["layers_1"]
   key = params["attention_readout"]["key_embedding"]["bias"]
   return {
-    "width": key.size,
-    "num_heads": key.shape[0],
+    "trunk": Trunk(key.size, num_heads=key.shape[0]),
     "query_hidden": embed["Dense_0"]["bias"].size,
     "query_width": embed["Dense_1"]["bias"].size,
   }
@@ -131,7 +130,7 @@ def check_frames_and_fourier(arrays: Arrays) -> Iterator[Pair]:
   for size in ("2", "4"):
     expected = arrays[f"fourier{size}"]
     bases = expected.shape[-1] // (2 * int(size))
-    fourier = jax.jit(heads.fourier_features, static_argnums=1)
+    fourier = jax.jit(queries.fourier_features, static_argnums=1)
     out = fourier(arrays[f"coords{size}"], bases)
     yield f"fourier{size}", out, expected
   index = int(int(arrays["n_activations"]) * RELATIVE_DEPTH) - 1

@@ -10,12 +10,18 @@ from flax import traverse_util
 
 from forecasting.readouts.attention import (
   AttentionReadout,
+  Trunk,
   attend,
   attend_in_chunks,
 )
 
-SIZES = {"num_classes": 5, "width": 8, "num_heads": 2}
+NUM_CLASSES, SIZES = 5, {"width": 8, "num_heads": 2}
 BATCH, FRAMES, TOKENS, CHANNELS = 2, 3, 4, 6
+
+
+def make(num_queries=0, **choices):
+  trunk = Trunk(**SIZES, **choices)
+  return AttentionReadout(NUM_CLASSES, trunk, num_queries=num_queries)
 
 
 def features(seed=0):
@@ -82,7 +88,7 @@ def to_float64(tree):
 
 @pytest.mark.parametrize("chunk", [0, 2])
 def test_learned_queries(chunk):
-  module = AttentionReadout(num_queries=3, query_chunk=chunk, **SIZES)
+  module = make(num_queries=3, query_chunk=chunk)
   x = features()
   params = random_params(module, x)
   out = jax.jit(module.apply)({"params": params}, x)
@@ -96,13 +102,13 @@ def test_learned_queries(chunk):
 
 @pytest.mark.parametrize("num_queries", [1, 3])
 def test_given_queries(num_queries):
-  module = AttentionReadout(**SIZES)
+  module = make()
   x = features()
   shape = (BATCH, num_queries, 7)
   queries = np.random.default_rng(1).normal(size=shape).astype(np.float32)
   params = random_params(module, x, queries)
   out = jax.jit(module.apply)({"params": params}, x, queries)
-  assert out.shape == (BATCH, num_queries, SIZES["num_classes"])
+  assert out.shape == (BATCH, num_queries, NUM_CLASSES)
   weights = to_float64(params)
   expected = [
     [
@@ -135,19 +141,17 @@ def test_official_parameter_names():
     )
     for name in ("kernel", "bias")
   }
-  learned = AttentionReadout(num_queries=3, **SIZES)
+  learned = make(num_queries=3)
   tree = random_params(learned, features())
   assert set(traverse_util.flatten_dict(tree, sep="/")) == shared | {"query"}
-  given = AttentionReadout(**SIZES)
+  given = make()
   tree = random_params(given, features(), np.zeros((BATCH, 1, 7), np.float32))
   names = set(traverse_util.flatten_dict(tree, sep="/"))
   assert names == shared | {"Dense_2/kernel", "Dense_2/bias"}
 
 
 def test_initial_values():
-  module = AttentionReadout(
-    num_classes=4, width=64, num_heads=4, num_queries=50
-  )
+  module = AttentionReadout(4, Trunk(width=64, num_heads=4), num_queries=50)
   x = np.zeros((1, 20, 1, 100), np.float32)
   params = jax.jit(module.init)(jax.random.key(3), x)["params"]
   kernel = params["key_embedding"]["kernel"]
@@ -205,9 +209,9 @@ def test_large_logits_do_not_overflow():
 
 def test_bfloat16_products_keep_float32_results():
   x = features()
-  exact = AttentionReadout(num_queries=3, **SIZES)
+  exact = make(num_queries=3)
   params = random_params(exact, x)
-  coarse = AttentionReadout(num_queries=3, dtype=jnp.bfloat16, **SIZES)
+  coarse = make(num_queries=3, dtype=jnp.bfloat16)
 
   def run(module):
     def loss(params):
@@ -227,15 +231,15 @@ def test_wrong_use_is_refused():
   x = features()
   queries = np.zeros((BATCH, 1, 7), np.float32)
   with pytest.raises(ValueError, match="multiple of readout"):
-    AttentionReadout(num_classes=1, width=9, num_heads=2, num_queries=1).init(
+    AttentionReadout(1, Trunk(width=9, num_heads=2), num_queries=1).init(
       jax.random.key(0), x
     )
   with pytest.raises(ValueError, match="without queries"):
-    AttentionReadout(**SIZES).init(jax.random.key(0), x)
-  learned = AttentionReadout(num_queries=3, **SIZES)
+    make().init(jax.random.key(0), x)
+  learned = make(num_queries=3)
   with pytest.raises(ValueError, match="with queries"):
     learned.init(jax.random.key(0), x, queries)
   with pytest.raises(ValueError, match="selects learned queries"):
-    AttentionReadout(**SIZES).init(
+    make().init(
       jax.random.key(0), x, queries, jnp.zeros(1, jnp.int32)
     )

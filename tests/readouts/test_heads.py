@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from forecasting.readouts import heads, patches
+from forecasting.readouts import heads, patches, queries
 
 TASKS = ("pixels", "depth", "points", "boxes")
 BATCH, FRAMES, CHANNELS = 2, 4, 6
@@ -215,7 +215,7 @@ def test_every_query_has_its_own_result(task):
 
 def test_fourier_features_in_the_stated_order():
   coordinates = np.array([[0.3, 0.9], [0.0, 1.0]], np.float32)
-  out = jax.jit(heads.fourier_features)(coordinates)
+  out = jax.jit(queries.fourier_features)(coordinates)
   assert out.shape == (2, 64)
   scaled = np.float32(np.pi) * coordinates
   for octave in range(16):
