@@ -7,12 +7,13 @@ frames, or reaching fails, the file is decoded from its start, so that the
 result never depends on the way.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from forecasting.frames import preprocess
@@ -30,7 +31,8 @@ _MARGIN_FRAMES = 4
 _ERRORS = (av.error.FFmpegError, OSError, ValueError, MemoryError)
 
 
-class VideoIndex(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class VideoIndex:
   """What is known of a file's frames.
 
   Attributes:
@@ -117,6 +119,8 @@ def read_squares(
     BadVideoError: If one cannot be decoded any more.
   """
   squares = {}
+  # One for all frames: it keeps its threads and tables.
+  convert = VideoReformatter().reformat
   for reach in (True, False):
     if reach and (not len(index.stamps) or numbers[0] == 0):
       continue  # Nothing to reach, or nothing to gain.
@@ -126,7 +130,7 @@ def read_squares(
         if number > numbers[-1]:
           break
         if number in numbers and number not in squares:
-          rgb = np.rot90(frame.to_ndarray(format="rgb24"), turns)
+          rgb = np.rot90(convert(frame, format="rgb24").to_ndarray(), turns)
           squares[number] = preprocess.resize_and_crop(
             rgb[None], size, preprocess.FULL
           )[0]

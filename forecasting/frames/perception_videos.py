@@ -128,7 +128,7 @@ def _index_one(
     memo = root / "perception_test-index" / f"{name}-{touched}.safetensors"
     index = _recall(memo)
     news = index is None
-    index = index or indexed_video.index_video(path)
+    index = indexed_video.index_video(path) if news else index
     turns = upright_turns(index, labels)
   except BadVideoError as error:
     return error.reason, f"{path}: {error}"
