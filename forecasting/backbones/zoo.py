@@ -18,6 +18,7 @@ from forecasting.backbones import (
   videoprism,
   vjepa,
   vjepa2,
+  walt,
 )
 from forecasting.backbones.spec import BackboneSpec, Family
 
@@ -32,6 +33,7 @@ FAMILIES: dict[str, Family] = {
     videoprism,
     vjepa,
     vjepa2,
+    walt,
   )
 }
 SPECS: dict[str, BackboneSpec] = {
