@@ -120,7 +120,7 @@ def draw_queries(
   Source: tasks.md 4.3; the first frame's grid is our choice.
   """
   _, height, width = segments.shape
-  t0, y0, x0 = rng.integers(0, GRID_STRIDE, 3)
+  t0, y0, x0 = rng.integers(0, GRID_STRIDE, 3).tolist()
   frames = np.union1d(0, np.arange(t0, len(segments), GRID_STRIDE))
   rows = _grid(y0, window.top * height, window.bottom * height)
   columns = _grid(x0, window.left * width, window.right * width)
