@@ -165,10 +165,12 @@ def test_frames_at_once_change_nothing(count, toy, video, expected):
 
 def test_number_of_frames_at_once():
   g_opt = BlockConfig(16, 8192)
-  # All frames of one clip of 256 tokens, one of each of very many clips.
-  few = frames_at_once(0, (1, 16, 224, 224, 3), 256, g_opt)
-  many = frames_at_once(0, (64, 16, 224, 224, 3), 256, g_opt)
-  assert (few, many) == (16, 1)
+  # All frames of one clip of 256 tokens, fewer of each of several.
+  counts = [
+    frames_at_once(0, (clips, 16, 224, 224, 3), 256, g_opt)
+    for clips in (1, 4, 64)
+  ]
+  assert counts == [16, 4, 1]
   assert frames_at_once(3, (1, 16, 8, 8, 3), 256, g_opt) == 2
   assert frames_at_once(99, (1, 6, 8, 8, 3), 256, g_opt) == 6
 
