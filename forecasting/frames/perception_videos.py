@@ -154,7 +154,7 @@ def _recall(memo: Path) -> VideoIndex | None:
   """What is remembered of a video, if that is whole."""
   known = memory.recall(memo)
   try:
-    return VideoIndex(
+    index = VideoIndex(
       known["seconds"],
       known["stamps"],
       *known["shape"].tolist(),
@@ -162,3 +162,5 @@ def _recall(memo: Path) -> VideoIndex | None:
     )
   except (KeyError, TypeError):
     return None
+  rising = len(index) > 0 and np.all(np.diff(index.seconds) > 0)
+  return index if rising and len(index.stamps) in (0, len(index)) else None

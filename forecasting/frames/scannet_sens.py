@@ -104,7 +104,8 @@ class SensFile:
 
     Args:
       path: The file.
-      index: Of an earlier reading of the same file; made if None.
+      index: Of an earlier reading of the same file; made if None, or if it
+        cannot be of this file.
 
     Raises:
       DamagedError: If the file is no .sens file of version 4, or is cut off.
@@ -113,7 +114,7 @@ class SensFile:
     self.path = path
     with path.open("rb") as stream:
       self.header = _read_header(stream, path)
-      if index is None or index.shape != (self.header.num_frames + 1, 5):
+      if index is None or not _fits(index, self.header):
         index = _read_index(stream, path, self.header)
     self.index = index
 
@@ -325,6 +326,16 @@ def _read_header(stream: BinaryIO, path: Path) -> Header:
     depth_shift=shift,
     num_frames=num_frames,
     end=stream.tell(),
+  )
+
+
+def _fits(index: np.ndarray, header: Header) -> bool:
+  """Whether an index may be of a file with this header."""
+  if index.shape != (header.num_frames + 1, 5) or index.dtype != np.uint64:
+    return False
+  sizes = _FRAME.size + index[:-1, 3] + index[:-1, 4]
+  return index[0, 0] == header.end and bool(
+    np.all(np.diff(index[:, 0]) == sizes)
   )
 
 

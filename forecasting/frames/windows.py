@@ -95,10 +95,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     # Two runs that write the same file at a time each have their own.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-      with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+      # Not waiting for the disk: what a crash leaves torn is made anew.
+      temporary.write_bytes(content)
       temporary.replace(path)
     finally:
       temporary.unlink(missing_ok=True)
