@@ -99,13 +99,10 @@ class DinoV2(nn.Module):
     """Returns the position of every patch."""
     if self.grid == (self.table, self.table):
       return self.positions
-    if self.antialias:
-      rules = [torch_bicubic_antialiased(self.table, n) for n in self.grid]
-    else:
-      rules = [
-        torch_bicubic(self.table, n, (n + self.offset) / self.table)
-        for n in self.grid
-      ]
+    rule = torch_bicubic_antialiased if self.antialias else torch_bicubic
+    rules = [
+      rule(self.table, n, (n + self.offset) / self.table) for n in self.grid
+    ]
     return resample(self.positions, *rules)
 
   def __call__(

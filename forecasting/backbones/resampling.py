@@ -53,19 +53,20 @@ def torch_bicubic(
 
 
 def torch_bicubic_antialiased(
-  num_in: int, num_out: int
+  num_in: int, num_out: int, scale: float | None = None
 ) -> Float[np.ndarray, "o i"]:
   """Returns one axis of torch's antialiased bicubic interpolation.
 
   Args:
     num_in: length of the axis.
     num_out: wanted length.
+    scale: as in `torch_bicubic`.
 
   Returns:
     Weights; the kernel has a = -0.5 and widens when the axis shrinks, taps
     beyond the border are dropped and the rest sums to 1.
   """
-  step = num_in / num_out
+  step = num_in / num_out if scale is None else 1 / scale
   positions = (np.arange(num_out) + 0.5) * step - 0.5
   distances = np.arange(num_in) - positions[:, None]
   weights = _keys_kernel(distances / max(step, 1.0), a=-0.5)

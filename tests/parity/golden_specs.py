@@ -104,7 +104,7 @@ def dinov2(name: str, sizes: Sizes) -> BackboneSpec:
       "epsilon": sizes["norm_eps"],
       "layer_scale": sizes.get("layerscale", True),
       "antialias": sizes.get("interpolate_antialias", registers > 0),
-      "offset": sizes.get("interpolate_offset", 0.1),
+      "offset": sizes.get("interpolate_offset", 0.1) or 0.0,
     },
     options={
       "pos_interp": "hf" if config else "official",

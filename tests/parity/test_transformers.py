@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 
 from forecasting.backbones import encode
+from forecasting.backbones.resampling import (
+  torch_bicubic,
+  torch_bicubic_antialiased,
+)
 from forecasting.backbones.zoo import get_spec
 
 torch = pytest.importorskip("torch")
@@ -143,3 +147,21 @@ def test_agrees_on_frames_that_are_not_square(name, tmp_path):
   )
   spec = encode.with_options(spec, {"pos_interp": "hf"})
   assert compare(spec, dinov2, 2, tmp_path) < TOLERANCE
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.1])
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("sizes", [(37, 16), (9, 14)])
+def test_resampling_agrees_with_torch(offset, antialias, sizes):
+  num_in, num_out = sizes
+  signal = np.random.default_rng(0).normal(size=(num_in, num_in))
+  scale = (num_out + offset) / num_in
+  expected = torch.nn.functional.interpolate(
+    torch.from_numpy(signal)[None, None],
+    scale_factor=(scale, scale),
+    mode="bicubic",
+    antialias=antialias,
+  )[0, 0]
+  rule = torch_bicubic_antialiased if antialias else torch_bicubic
+  matrix = rule(num_in, num_out, scale)
+  np.testing.assert_allclose(matrix @ signal @ matrix.T, expected, atol=1e-9)
