@@ -178,6 +178,8 @@ def _decode(path: Path, stamp: int | None = None) -> Iterator[av.VideoFrame]:
     if stream is None:
       raise BadVideoError(NO_VIDEO, f"{path} has no pictures")
     context = stream.codec_context
+    if context is None:
+      raise BadVideoError(CORRUPT, f"{path}: no decoder for its pictures")
     if context.width * context.height > MAX_PIXELS:
       size = f"{context.width} x {context.height} pixels"
       raise BadVideoError(CORRUPT, f"{path}: {size}")
