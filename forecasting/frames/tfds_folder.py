@@ -203,7 +203,7 @@ def locate(shard: Shard) -> list[tfrecord.Span] | None:
     found = len(spans)
   else:
     spans = None
-    found = _array_record(shard.path).num_records()
+    found = _open_array_record(shard.path).num_records()
   if found != shard.num_records:
     raise DatasetFolderError(
       f"{shard.path} holds {found} records, {INFO} says {shard.num_records}: "
@@ -236,7 +236,7 @@ def read(
   if span is not None:
     return tfrecord.map_record(shard.path, span)
   try:
-    return memoryview(_array_record(shard.path).read([index])[0])
+    return memoryview(_open_array_record(shard.path).read([index])[0])
   except (ValueError, RuntimeError, IndexError) as error:
     raise DatasetFolderError(
       f"{shard.path}: record {index} cannot be read: {error}. Download the "
@@ -244,8 +244,14 @@ def read(
     ) from error
 
 
+def _open_array_record(path: Path) -> ArrayRecordReader:
+  state = path.stat()  # A file that was replaced is another one.
+  return _array_record(path, state.st_size, state.st_mtime_ns)
+
+
 @functools.lru_cache(maxsize=64)
-def _array_record(path: Path) -> ArrayRecordReader:
+def _array_record(path: Path, size: int, mtime: int) -> ArrayRecordReader:
+  del size, mtime
   try:
     reader = ArrayRecordReader(str(path), _READ_OPTIONS)
     reader.num_records()

@@ -141,17 +141,20 @@ def read_images(
     OSError: If it cannot be read.
   """
   images = []
+  state = path.stat()  # A file that was replaced is another one.
+  identity = state.st_size, state.st_mtime_ns
   for group, row in places:
     rows = tuple(sorted(r for g, r in wanted if g == group))
-    images.append(_read_rows(path, group, rows)[row])
+    images.append(_read_rows(path, identity, group, rows)[row])
   return images
 
 
 @functools.lru_cache(maxsize=2)
 def _read_rows(
-  path: Path, group: int, rows: tuple[int, ...]
+  path: Path, identity: tuple[int, int], group: int, rows: tuple[int, ...]
 ) -> dict[int, bytes]:
   """JPEG files of some rows of a row group."""
+  del identity
   found = {}
   start, left = 0, list(reversed(rows))
   with _open(path, (_IMAGE,)) as file:
