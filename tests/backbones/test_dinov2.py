@@ -20,6 +20,20 @@ def test_agrees_with_reference(name, goldens):
   assert goldens.error(name) < 2e-5
 
 
+def test_bfloat16_stays_near(goldens):
+  backbone = encode.load_spec(
+    goldens.spec("dinov2_a"),
+    checkpoint=goldens.weights("dinov2_a"),
+    dtype="bfloat16",
+  )
+  with np.load(goldens.folder / "dinov2_a.npz") as arrays:
+    frames, expected = arrays["frames"], arrays["latents"]
+  latents = jax.jit(backbone.raw_latents)(backbone.params, frames)
+  assert latents.dtype == jnp.float32
+  error = np.sqrt(np.square(latents - expected).mean()) / expected.std()
+  assert 1e-4 < error < 0.02
+
+
 def changed(spec, *, sizes=None, options=None):
   return dataclasses.replace(
     spec,
