@@ -61,14 +61,14 @@ def patch_places(
 
 def point_places(
   points: Float[Array, "*X 2"],
-  frames: Float[Array, "*X"],
+  frames: Float[Array, "..."],
   grid: tuple[int, int],
 ) -> Float[Array, "*X 3"]:
   """Returns the places of image points.
 
   Args:
     points: (x, y), normalized.
-    frames: counted from 0.
+    frames: counted from 0; broadcast against the points.
     grid: rows and columns of tokens.
   """
   points = jnp.asarray(points, jnp.float32)

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import check_readouts
 
 from forecasting.readouts import heads
+from forecasting.readouts.attention import Trunk
 
 GOLDENS = Path(
   os.environ.get(
@@ -49,14 +50,13 @@ def test_sizes_are_read_off_the_weights(tmp_path, capsys):
     channels=1,
     num_frames=6,
     frame_size=(8, 24),
-    width=12,
-    num_heads=3,
+    trunk=Trunk(width=12, num_heads=3),
   )
   arrays, out = _case(head)
   np.savez(tmp_path / "depth_c.npz", **arrays, output=out["depth"])
   queries = np.array([[[0.1, 0.2, 0.5, 0.9]]], np.float32)
   head = heads.BoxHead(
-    num_frames=6, width=6, num_heads=1, query_hidden=7, query_width=9
+    num_frames=6, trunk=Trunk(6, 1), query_hidden=7, query_width=9
   )
   arrays, out = _case(head, queries)
   arrays |= {"queries": queries, "out_values": out["boxes"]}

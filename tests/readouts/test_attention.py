@@ -240,6 +240,4 @@ def test_wrong_use_is_refused():
   with pytest.raises(ValueError, match="with queries"):
     learned.init(jax.random.key(0), x, queries)
   with pytest.raises(ValueError, match="selects learned queries"):
-    make().init(
-      jax.random.key(0), x, queries, jnp.zeros(1, jnp.int32)
-    )
+    make().init(jax.random.key(0), x, queries, jnp.zeros(1, jnp.int32))
