@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 
 from forecasting.frames import memory, scannet_scans
-from forecasting.frames.scannet_sens import DamagedError
+from forecasting.frames.scannet_images import DamagedError
 
 SCAN_FOLDERS = ("scans", "", "extracted")
 MIN_VALID_DEPTH = 0.1

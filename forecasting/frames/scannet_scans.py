@@ -11,7 +11,6 @@ Both give frames by number, so what uses them need not know which it is:
 Source: tasks.md 4.1.
 """
 
-import io
 import os
 import re
 from pathlib import Path
@@ -19,14 +18,13 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
-from forecasting.frames.scannet_sens import (
-  MAX_PIXELS,
+from forecasting.frames.scannet_images import (
   DamagedError,
-  SensFile,
   decode_color,
+  decode_depth_image,
 )
+from forecasting.frames.scannet_sens import SensFile
 
 FPS = 30.0  # Nominal; ScanNet's sensor.
 DEPTH_SHIFT = 1000.0  # Raw units of a meter in the released scans.
@@ -161,39 +159,6 @@ class ExtractedScan:
 def nominal_seconds(count: int) -> Float[np.ndarray, "T"]:
   """Returns times of frames at the nominal rate."""
   return (np.arange(count) / FPS).astype(np.float32)
-
-
-def decode_depth_image(blob: bytes, where: str) -> np.ndarray:
-  """Decodes a depth map of 16 bits.
-
-  Args:
-    blob: A PNG's or PGM's bytes.
-    where: What it is, for the error.
-
-  Returns:
-    Raw units, uint16 [H W].
-
-  Raises:
-    DamagedError: If it does not decode or has not 16 bits.
-  """
-  try:
-    with Image.open(io.BytesIO(blob), formats=["PNG", "PPM"]) as image:
-      if not image.mode.startswith("I"):
-        detail = f"a picture of mode {image.mode}, not 16 bits of depth"
-        raise DamagedError("bad depth", where, detail)
-      if image.width * image.height > MAX_PIXELS:
-        detail = f"{image.width} x {image.height} pixels"
-        raise DamagedError("bad depth", where, detail)
-      raw = np.asarray(image)
-  except DamagedError:
-    raise
-  # Pillow raises nearly anything on damaged files.
-  except Exception as error:
-    detail = " ".join(str(error).split()) or type(error).__name__
-    raise DamagedError("bad depth", where, detail) from error
-  if raw.min(initial=0) < 0 or raw.max(initial=0) > 65535:
-    raise DamagedError("bad depth", where, "values beyond 16 bits")
-  return raw.astype(np.uint16)
 
 
 def find_scan(folders: list[Path], name: str) -> Path | None:

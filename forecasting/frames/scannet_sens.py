@@ -26,7 +26,6 @@ After the frames, possibly: uint64 m and m IMU records of 128 bytes.
 Source: tasks.md 4.1.
 """
 
-import io
 import math
 import os
 import struct
@@ -36,30 +35,22 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8, UInt16
-from PIL import Image
+
+from forecasting.frames.scannet_images import (
+  MAX_PIXELS,
+  DamagedError,
+  decode_color,
+)
 
 VERSION = 4
 COLOR_CODECS = {-1: "unknown", 0: "raw", 1: "png", 2: "jpeg"}
 DEPTH_CODECS = {-1: "unknown", 0: "raw", 1: "zlib", 2: "occi"}
 MAX_NAME = 4096
-MAX_PIXELS = 1 << 26  # No sensor has more; guards what is decoded.
 
 _FRAME = struct.Struct("<64x4Q")
 # More than any codec makes of the pixels; beyond it a size is damage.
 _SPARE_BYTES = 1 << 16
 _IMU_BYTES = 128
-
-
-class DamagedError(ValueError):
-  """Something that cannot be what the format says.
-
-  Attributes:
-    reason: One of the few reasons recordings and clips are counted by.
-  """
-
-  def __init__(self, reason: str, where: str, detail: str):
-    super().__init__(f"{where}: {reason}: {detail}")
-    self.reason = reason
 
 
 class Header(NamedTuple):
@@ -227,50 +218,6 @@ class SensFile:
         f"the file ends within {what} of frame {i}",
       )
     return blob
-
-
-def decode_color(
-  blob: bytes,
-  where: str,
-  size: tuple[int, int] | None = None,
-  codec: str = "unknown",
-  reduce: int = 1,
-) -> UInt8[np.ndarray, "h w 3"]:
-  """Decodes a JPEG or PNG.
-
-  Args:
-    blob: The file's bytes.
-    where: What it is, for the error.
-    size: Expected width and height; any if None.
-    codec: 'jpeg', 'png' or 'unknown', which is either.
-    reduce: A JPEG may come smaller by up to this factor, which is faster.
-
-  Returns:
-    RGB.
-
-  Raises:
-    DamagedError: If it does not decode or has another size.
-  """
-  formats = ["JPEG", "PNG"] if codec == "unknown" else [codec.upper()]
-  try:
-    with Image.open(io.BytesIO(blob), formats=formats) as image:
-      if image.width * image.height > MAX_PIXELS or (
-        size is not None and image.size != size
-      ):
-        detail = f"{image.width} x {image.height} pixels"
-        if size is not None:
-          detail += f", {size[0]} x {size[1]} expected"
-        raise DamagedError("bad color", where, detail)
-      if reduce > 1:
-        smaller = (image.width // reduce, image.height // reduce)
-        image.draft("RGB", smaller)
-      return np.asarray(image.convert("RGB"))
-  except DamagedError:
-    raise
-  # Pillow raises nearly anything on damaged files.
-  except Exception as error:
-    detail = " ".join(str(error).split()) or type(error).__name__
-    raise DamagedError("bad color", where, detail) from error
 
 
 def _read_header(stream: BinaryIO, path: Path) -> Header:

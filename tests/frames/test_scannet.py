@@ -11,7 +11,8 @@ from PIL import Image
 
 from forecasting.frames import pipeline, scannet, scannet_scans
 from forecasting.frames.clip import validate_clip
-from forecasting.frames.scannet_sens import DamagedError, SensFile
+from forecasting.frames.scannet_images import DamagedError
+from forecasting.frames.scannet_sens import SensFile
 from forecasting.frames.windows import eval_list_hash
 
 SCAN = "scene0000_00"

@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from forecasting.frames import preprocess, scannet, scannet_scans
 from forecasting.frames.clip import validate_clip
-from forecasting.frames.scannet_sens import DamagedError, SensFile
+from forecasting.frames.scannet_images import DamagedError
+from forecasting.frames.scannet_sens import SensFile
 
 SIZE = 24
 
