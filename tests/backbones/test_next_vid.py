@@ -13,23 +13,24 @@ CASES = ("nextvid_encoder_a", "nextvid_encoder_b")
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_agrees_with_reference(name, suffix, goldens):
-  path = goldens.folder / f"{name}{suffix}"
-  assert goldens.error(name, weights=path) < 2e-5
+def test_agrees_with_reference(name, goldens):
+  assert goldens.error(name) < 2e-5
 
 
-@pytest.mark.parametrize("wrong", ["none", "strict", "token by token"])
+@pytest.mark.parametrize("name", CASES)
+def test_both_files_of_a_case_load(name, goldens):
+  assert goldens.loads_the_same(name, goldens.folder / f"{name}.pth")
+
+
+@pytest.mark.parametrize("wrong", ["none", "strict"])
 def test_comparison_notices_other_masks(wrong, goldens, monkeypatch):
   def mask(grid):
     slot = np.repeat(np.arange(grid[0]), grid[1] * grid[2])
     count = len(slot)
-    return {
-      "none": np.ones((count, count), bool),
-      # Own slot hidden, itself shown, or its first row would be empty.
-      "strict": (slot[:, None] > slot) | np.eye(count, dtype=bool),
-      "token by token": np.tri(count, dtype=bool),
-    }[wrong]
+    if wrong == "none":
+      return np.ones((count, count), bool)
+    # The token itself is shown, or the first rows would be empty.
+    return (slot[:, None] > slot) | np.eye(count, dtype=bool)
 
   monkeypatch.setattr(rotary, "frame_causal", mask)
   assert goldens.error(CASES[0]) > 0.1
