@@ -4,11 +4,12 @@
 |----------------------|----------------------------------------------------|
 | `.npz`               | 4DS, SigLIP (big_vision), VideoPrism               |
 | `.safetensors`       | our own, transformers' `save_pretrained`           |
-| `.pth`, `.pth.tar`   | DINOv2, V-JEPA, VideoMAE, VideoMAEv2, NExT-Vid     |
+| `.pth`, `.pth.tar`,  | DINOv2, V-JEPA, V-JEPA 2, VideoMAE, VideoMAEv2,    |
+| `.pt`, `.bin`        | NExT-Vid                                           |
 | a folder (Orbax)     | our own training, W.A.L.T. by a user               |
 
-Nothing is unpickled but plain containers (`torch_files.py`), and no array is
-read before it is asked for: 4DS-e is 14 GB.
+Nothing in a file is run (`torch_files.py`), and no array is read before it is
+asked for (`stored.py`): 4DS-e is 14 GB.
 """
 
 import contextlib

@@ -188,7 +188,8 @@ def rotary(name: str, sizes: Sizes) -> BackboneSpec:
     family="next_vid" if sizes["frame_causal"] else "vjepa2",
     tubelet=sizes["tubelet_size"],
     patch=sizes["patch_size"],
-    mlp_dim=sizes["mlp_hidden"],
+    mlp_dim=sizes.get("mlp_hidden")
+    or int(sizes["embed_dim"] * sizes["mlp_ratio"]),
     sizes={"epsilon": sizes["norm_eps"]},
     options={"weights": "default" if averaged else "encoder"},
   )
