@@ -256,7 +256,8 @@ class Scene:
     """
     low, high = self._depth_range
     raw = np.stack([self._decode("depth", frame) for frame in frames])
-    return (raw / 65535 * (high - low) + low).astype(np.float32)
+    step = np.float32((high - low) / 65535)
+    return raw.astype(np.float32) * step + np.float32(low)
 
   def raw(
     self, name: str, frame: int
