@@ -375,8 +375,7 @@ class Denoiser(nn.Module):
     # The sum of the branches stays in float32 whatever the products are in.
     tokens = self.input_projection(inputs).astype(jnp.float32)
     spatial = rearrange(self.spatial_positions, "(h w) D -> h w D", h=rows)
-    temporal = self.temporal_positions[:slots, None, None]
-    tokens = tokens + (spatial + temporal).astype(jnp.float32)
+    tokens = tokens + spatial + self.temporal_positions[:slots, None, None]
     embedding = self._embed_level(level)
     shared = self.modulation(nn.silu(embedding))
     text = self.text_projection(text)
