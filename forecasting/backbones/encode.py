@@ -264,7 +264,7 @@ def load_spec(
   dtype: str = "float32",
   options: Mapping[str, Any] | None = None,
   seed: int = 0,
-  place: Place = jnp.asarray,
+  place: Place = jax.device_put,
 ) -> Backbone:
   """Returns a backbone with its weights, in the zoo or not.
 

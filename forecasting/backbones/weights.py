@@ -27,6 +27,8 @@ from forecasting.backbones.checkpoints import (
 from forecasting.backbones.spec import BackboneSpec, Family
 from forecasting.shapes import Params
 
+ALIGNMENT = 64  # bytes
+
 # Moves one array to its devices.
 Place = Callable[[np.ndarray], jax.Array]
 
@@ -38,7 +40,7 @@ def load_weights(
   spec: BackboneSpec,
   *,
   dtype: Any = jnp.float32,
-  place: Place = jnp.asarray,
+  place: Place = jax.device_put,
 ) -> Params:
   """Reads a checkpoint.
 
@@ -142,11 +144,24 @@ def _changed(
     if array.shape != wanted:
       results.append(array)
       continue
-    # A part is copied, or it would keep the whole alive. Row by row, because a
-    # device may take such a buffer as it is.
-    is_part = array.size < source.size
-    results.append(np.array(array, dtype, copy=is_part or None, order="C"))
+    results.append(_aligned(array, dtype))
   return source.shape, results
+
+
+def _aligned(array: np.ndarray, dtype: Any) -> np.ndarray:
+  """Returns a copy, row by row, that the host's own device takes as it is.
+
+  XLA on CPU shares memory that begins at a multiple of 64 bytes and copies
+  other arrays: in the background, so that several would exist twice. A view of
+  a part would keep the whole alive.
+  """
+  dtype = np.dtype(dtype)
+  memory = np.empty(array.size * dtype.itemsize + ALIGNMENT, np.uint8)
+  start = -memory.ctypes.data % ALIGNMENT
+  memory = memory[start : start + array.size * dtype.itemsize]
+  copy = memory.view(dtype).reshape(array.shape)
+  copy[...] = array
+  return copy
 
 
 def save_weights(

@@ -164,6 +164,7 @@ def main():
   """Writes, loads, prints, deletes."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--gigabytes", type=float, default=4.0)
+  parser.add_argument("--formats", nargs="+", default=list(WRITERS))
   parser.add_argument("--folder", type=Path, help="for the temporary files")
   parser.add_argument("--load", nargs=3, help=argparse.SUPPRESS)
   args = parser.parse_args()
@@ -173,10 +174,10 @@ def main():
     return
   depth = max(1, round(args.gigabytes * 1e9 / BLOCK_BYTES))
   shapes = official(depth)
-  for suffix, write in WRITERS.items():
+  for suffix in args.formats:
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
       path = Path(folder) / f"weights{suffix}"
-      write(path, shapes)
+      WRITERS[suffix](path, shapes)
       size = path.stat().st_size
       for dtype in ("float32", "bfloat16"):
         command = [sys.executable, __file__, "--load", path, str(depth), dtype]
