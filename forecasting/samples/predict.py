@@ -20,6 +20,10 @@ from forecasting.shapes import Batch, Params, PRNGKey
 
 Outputs = dict[str, np.ndarray]
 
+# Of the module, so that predictors of equal shapes share what is compiled.
+_decode = jax.jit(decode.decode, static_argnums=0)
+_perceive = jax.jit(decode.perceive, static_argnums=0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Readout:
@@ -123,19 +127,12 @@ def oracle_predictor(
 
 def perception_predictor(readouts: Mapping[str, Readout]) -> Predictor:
   """Returns the predictor that reads out observed clips: no forecast."""
-  perceive = {
-    task: jax.jit(
-      lambda params, clip, labels, head=readout.head: decode.perceive(
-        head, params, clip, labels
-      )
-    )
-    for task, readout in readouts.items()
-  }
 
   def predict(tasks: Iterable[str], batch: Batch) -> dict[str, Outputs]:
     return {
       task: jax.device_get(
-        perceive[task](
+        _perceive(
+          readouts[task].head,
           readouts[task].params,
           jnp.asarray(batch["clip"]),
           readouts[task].select(batch),
@@ -174,22 +171,17 @@ def output_predictor(
 def _decoded(
   readouts: Mapping[str, Readout], futures: Callable[[Batch], jax.Array]
 ) -> Callable[[Iterable[str], Batch], dict[str, Outputs]]:
-  decoders = {
-    task: jax.jit(
-      lambda params, context, future, labels, head=readout.head: decode.decode(
-        head, params, context, future, labels
-      )
-    )
-    for task, readout in readouts.items()
-  }
-
   def predict(tasks: Iterable[str], batch: Batch) -> dict[str, Outputs]:
     drawn = futures(batch)
     context = jnp.asarray(batch["context"])
     return {
       task: jax.device_get(
-        decoders[task](
-          readouts[task].params, context, drawn, readouts[task].select(batch)
+        _decode(
+          readouts[task].head,
+          readouts[task].params,
+          context,
+          drawn,
+          readouts[task].select(batch),
         )
       )
       for task in tasks
