@@ -24,10 +24,12 @@ SPLITS = ("train", "eval", "futures")
 # Data sets on disk: name to the function (data, split, root) that opens one.
 # Imported only when asked for, so that one's decoder burdens no other.
 READERS = {
+  "grain": "user_clips:open_grain",
   "movi": "movi:open_movi",
   "perception_test": "perception_test:open_perception_test",
   "perception_test_boxes": "perception_test:open_perception_test",
   "scannet": "scannet:open_scannet",
+  "tfds": "user_clips:open_tfds",
   "videos": "videos:open_videos",
   "waymo": "waymo:open_waymo",
 }
