@@ -32,12 +32,8 @@ import jax.numpy as jnp
 from jaxtyping import Float, Key
 
 from forecasting.backbones.spec import BackboneSpec, Family, Route
-from forecasting.backbones.walt_denoiser import (
-  NUM_LEVELS,
-  Denoiser,
-  DenoiserConfig,
-  add_noise,
-)
+from forecasting.backbones.walt_denoiser import Denoiser, DenoiserConfig
+from forecasting.backbones.walt_noise import NUM_LEVELS, add_noise
 from forecasting.backbones.walt_tokenizer import Tokenizer, TokenizerConfig
 from forecasting.shapes import Array
 

@@ -4,10 +4,8 @@ A token is one place of one latent slot. Even layers attend within a slot,
 odd ones within tubes of some rows and columns through all slots. Every layer
 then attends, within a slot, to that slot's own tokens and the text. Scale,
 shift and gate of both branches come from the noise level: of one projection
-for all layers, plus one of low rank for each (AdaLN-LoRA).
-
-  (1) z_t = a_t z + s_t noise,  a_t^2 + s_t^2 = 1
-  (2) v = a_t noise - s_t z     what the output head is trained to predict
+for all layers, plus one of low rank for each (AdaLN-LoRA). The output head
+predicts the velocity of `walt_noise.py`.
 
 Source: arXiv 2312.06662, sections 3 and 4. No code is public; what the paper
 leaves open is ours: separate tables of relative biases per layer, none in the
@@ -19,7 +17,6 @@ be reached.
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -37,30 +34,7 @@ from forecasting.backbones.vit import (
 )
 from forecasting.shapes import Array
 
-NUM_LEVELS = 1000
-FIRST_BETA, LAST_BETA = 1e-4, 0.02
 TIME_FEATURES = 256  # of the sinusoids of the noise level; as in DiT
-
-
-def signal_amplitudes() -> Float[np.ndarray, "1000"]:
-  """Returns a_t of equation (1) for every noise level, float64.
-
-  Linear betas, rescaled so that the last level is pure noise.
-
-  Source: arXiv 2312.06662 section 4; the rescaling: arXiv 2305.08891.
-  """
-  betas = np.linspace(FIRST_BETA, LAST_BETA, NUM_LEVELS)
-  amplitudes = np.sqrt(np.cumprod(1.0 - betas))
-  first, last = amplitudes[0], amplitudes[-1]
-  return (amplitudes - last) * (first / (first - last))
-
-
-def add_noise(
-  latents: Float[Array, "*B"], noise: Float[Array, "*B"], level: int
-) -> Float[Array, "*B"]:
-  """Returns equation (1)."""
-  signal = float(signal_amplitudes()[level])
-  return signal * latents + math.sqrt(1.0 - signal**2) * noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -326,7 +300,7 @@ class Denoiser(nn.Module):
     text: Float[Array, "B m E"],
     **signals: Array,
   ) -> Float[Array, "B t h w c"]:
-    """Predicts the velocity of equation (2); arguments as in `features`."""
+    """Predicts the velocity; arguments as in `features`."""
     tokens = self.features(noisy, level, text, self.config.depth, **signals)
     embedding = nn.silu(self._embed_level(level))
     scale, shift = rearrange(
@@ -352,8 +326,8 @@ class Denoiser(nn.Module):
     """Returns the tokens after some layers.
 
     Args:
-      noisy: z_t of equation (1), of at most as many slots as the full clip.
-      level: t of equation (1), from 0 (clean) to 999 (noise).
+      noisy: latents and noise (`walt_noise.py`), at most the full clip's slots.
+      level: of the noise, from 0 (clean) to 999 (nothing else).
       text: embedded prompt.
       num_blocks: layers to compute.
       estimate: of the clean latents (self-conditioning); None: zeros, as in a

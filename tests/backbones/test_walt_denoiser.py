@@ -1,4 +1,4 @@
-"""The transformer against a loop over tokens, and the schedule's numbers."""
+"""The transformer against a loop over tokens, and its size."""
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,7 @@ import pytest
 from forecasting.backbones.walt_denoiser import (
   Denoiser,
   DenoiserConfig,
-  add_noise,
   relative_offsets,
-  signal_amplitudes,
 )
 
 CONFIG = DenoiserConfig(
@@ -55,29 +53,6 @@ def _run(params, noisy, level, text, **signals):
     ),
     network(noisy, level, text, **signals),
   )
-
-
-@pytest.mark.parametrize(
-  ("level", "amplitude"),
-  [
-    (0, 0.999950),
-    (100, 0.945775),
-    (200, 0.808939),
-    (499, 0.275733),
-    (998, 0.000065),
-    (999, 0.0),
-  ],
-)
-def test_signal_amplitudes(level, amplitude):
-  assert signal_amplitudes().shape == (1000,)
-  assert signal_amplitudes()[level] == pytest.approx(amplitude, abs=6e-7)
-
-
-def test_noise_keeps_unit_variance():
-  clean, noise = np.ones(3, np.float32), np.full(3, 2.0, np.float32)
-  np.testing.assert_array_equal(add_noise(clean, noise, 999), noise)
-  expected = 0.808939 + 2.0 * np.sqrt(1.0 - 0.808939**2)
-  np.testing.assert_allclose(add_noise(clean, noise, 200), expected, atol=1e-5)
 
 
 def test_relative_offsets_of_few_slots_are_those_of_many():
