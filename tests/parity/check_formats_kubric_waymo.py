@@ -17,7 +17,7 @@ from forecasting.frames import (
   waymo_v1,
   waymo_v2,
 )
-from forecasting.frames.movi_scene import Scene
+from forecasting.frames.movi_scene import Scene, SceneError
 from forecasting.frames.waymo import clip_frames
 from forecasting.frames.waymo_segment import Segment
 
@@ -36,10 +36,14 @@ def check_movi(folder: Path) -> Iterator[Sample]:
       `decoded_<split>_<video>.npz` and `tracks_<split>.npz`.
 
   Yields:
-    One sample a record.
+    One sample a record, and one a data set below a folder `malformed`, of
+    which every record must be refused.
   """
   expected = {path.stem for path in folder.rglob("decoded_*.npz")}
   for info in sorted(folder.rglob(tfds_folder.INFO)):
+    if "malformed" in info.relative_to(folder).parts:
+      yield _check_refusal(str(info.parent.relative_to(folder)), info.parent)
+      continue
     dataset = tfds_folder.find_folder(info.parent)
     video_format = movi_index.frame_format(dataset)
     for split in dataset.splits:
@@ -52,6 +56,27 @@ def check_movi(folder: Path) -> Iterator[Sample]:
           yield _check_scene(folder, split, scene)
   for name in sorted(expected):
     yield name, "record", ["no record with this name in any shard"]
+
+
+def _check_refusal(name: str, folder: Path) -> Sample:
+  """No record of a folder may be taken for a scene."""
+  taken, reasons = [], []
+  try:
+    dataset = tfds_folder.find_folder(folder)
+    video_format = movi_index.frame_format(dataset)
+    for split in dataset.splits:
+      for shard in dataset.shards(split):
+        spans = tfds_folder.locate(shard)
+        for i in range(shard.num_records):
+          record = tfds_folder.read(shard, i, spans and spans[i])
+          try:
+            taken.append(Scene(record, video_format).name)
+          except SceneError as error:
+            reasons.append(str(error))
+  except ValueError as error:
+    reasons.append(str(error))
+  problems = [f"record {scene!r} was not refused" for scene in taken]
+  return name, f"refused ({'; '.join(reasons)})", problems
 
 
 def _check_scene(folder: Path, split: str, scene: Scene) -> Sample:
@@ -153,7 +178,7 @@ def check_waymo_v2(folder: Path) -> Iterator[Sample]:
 
   Args:
     folder: `<split>/<component>/*.parquet` with `expected.json`; in
-      `malformed` files with boxes that must give none, or be refused.
+      `malformed/<component>` files that must give no boxes, or be refused.
 
   Yields:
     One sample a segment or malformed file.
@@ -164,11 +189,13 @@ def check_waymo_v2(folder: Path) -> Iterator[Sample]:
     if split.name != "malformed":
       segments |= waymo_v2.list_segments(split)[0]
   yield from _check_segments(stored, segments, waymo_v2)
-  images = next(iter(segments.values()))[0]
-  for path in sorted(folder.glob("malformed/camera_box/*.parquet")):
-    name = f"malformed/{path.name}"
+  pair = next(iter(segments.values()))
+  for path in sorted(folder.glob("malformed/*/*.parquet")):
+    name = f"malformed/{path.parent.name}/{path.name}"
+    is_boxes = path.parent.name == waymo_v2.BOXES
+    images, boxes = (pair[0], path) if is_boxes else (path, pair[1])
     try:
-      segment = waymo_v2.index_segment(path.stem, images, path)
+      segment = waymo_v2.index_segment(path.stem, images, boxes)
     except ValueError as error:
       yield name, f"refused ({error})", []
       continue
