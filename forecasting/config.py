@@ -1,10 +1,10 @@
 """Every field of a run and its default.
 
-`base_config()` holds all defaults; `PRESETS` holds the differences of a
-backbone's size class; `experiment(backbone, tasks)` puts them together, so
-that a file in `configs/` is one call. Fields marked (paper) are fixed by
-arXiv 2507.13942; all others are choices of ours. `validation.validate` checks
-a config before anything expensive starts.
+`base_config()` holds all defaults and `presets.py` what differs from them;
+`experiment(backbone, tasks)` and `paper_experiment(model, task)` put them
+together, so that a file in `configs/` is one call. Fields marked (paper) are
+fixed by arXiv 2507.13942; all others are choices of ours. `validation.validate`
+checks a config before anything expensive starts.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from forecasting import presets
 from forecasting.backbones.zoo import get_spec
 
 TASK_NAMES = ("pixels", "depth", "points", "boxes")
@@ -76,7 +77,10 @@ def data_config() -> ConfigDict:
   """Which clips, and how many of each split."""
   return ConfigDict(
     {
-      "name": "mujoco_scenes",  # or 'videos'
+      "name": "mujoco_scenes",  # or 'videos', 'scannet', 'movi', 'waymo', ...
+      # Other data to score on; None: the eval split of the same.
+      "eval_name": placeholder(str),
+      "eval_path": placeholder(str),
       "root": placeholder(str),  # None: <workdir>/data
       "seed": 0,  # of the simulated scenes
       "size": 64,
@@ -99,6 +103,14 @@ def data_config() -> ConfigDict:
       "window_stride": 1,
       "eval_fraction": 0.3,
       "geometry": "crop",  # or 'squeeze': the whole frame, aspect ratio lost
+      # Of the real data sets; see their readers in `frames/`.
+      "labels": placeholder(tuple),  # ScanNet: () for all windows, also those
+      # with little depth; None: all that the data has
+      "stride": 4,  # Perception Test: frames of the file per kept frame (paper)
+      "eval_windows": 8,  # ScanNet: windows of each scan that are scored
+      "starts_per_video": 1,  # MOVi: training clips of each video
+      "random_crop": False,  # MOVi: of training clips
+      "min_joint_frames": 0,  # Waymo: frames in which all boxes are present
     }
   )
 
@@ -108,6 +120,10 @@ def latents_config() -> ConfigDict:
   return ConfigDict(
     {
       "root": placeholder(str),  # None: <workdir>/latents
+      # A folder with the stores `train` and `eval` that were written elsewhere,
+      # with any backbone (`forecasting/latents/store.py`); the backbone and
+      # the data of this config are then not used.
+      "path": placeholder(str),
       "dtype": "bfloat16",  # 'bfloat16', 'float32' or 'int8' (scale per token)
       "extract_if_missing": True,
       "batch_size": 16,
@@ -246,72 +262,6 @@ def eval_config() -> ConfigDict:
   )
 
 
-# What makes a run of 4ds_tiny fit a laptop: small heads that are trained on a
-# random subset of their queries, 2 x 2 latent tokens merged into one for the
-# forecaster, and few attention heads, whose softmax is what a CPU is slow at.
-TINY = {
-  "data.num_points": 32,
-  "data.eval_clips": 256,
-  "data.future_contexts": 16,
-  # Small enough that the attention weights of a batch stay in the cache: half
-  # the time of batches of 16.
-  "latents.batch_size": 4,
-  "eval.batch_size": 4,
-  "readout.width": 128,
-  "readout.heads.pixels": 2,
-  "readout.heads.depth": 2,
-  "readout.heads.points": 2,
-  "readout.heads.boxes": 2,
-  "readout.query_hidden": 128,
-  "readout.positions": "space_time",
-  "readout.output_scale": 0.1,
-  "readout.output_mean.pixels": 0.5,
-  "readout.output_mean.depth": 4.0,
-  "readout.output_mean.boxes": 0.5,
-  "readout.num_boxes": 5,
-  "readout.train_queries": 64,
-  "readout.train_tracks": 8,
-  "readout.steps": 1200,
-  "readout.ema_decay": 0.99,
-  "readout.optimizer.learning_rate": 5e-3,
-  "readout.optimizer.warmup_steps": 100,
-  "forecaster.model.width": 128,
-  "forecaster.model.depth": 3,
-  "forecaster.model.heads": 4,
-  "forecaster.model.patch": 2,
-  "forecaster.steps": 1200,
-  "forecaster.sampler.steps": 10,
-  "forecaster.ema_decay": 0.995,
-  "forecaster.optimizer.learning_rate": 1e-3,
-  "forecaster.optimizer.warmup_steps": 100,
-  "train.batch_size": 8,
-  "train.checkpoint_every": 200,
-}
-
-# Reduced far enough for continuous integration; the numbers mean nothing.
-SMOKE = {
-  "data.train_clips": 32,
-  "data.eval_clips": 8,
-  "data.future_contexts": 2,
-  "data.futures_per_context": 4,
-  "readout.steps": 6,
-  "forecaster.steps": 6,
-  "forecaster.model.width": 64,
-  "forecaster.model.depth": 1,
-  "forecaster.sampler.steps": 2,
-  "forecaster.ddpm.steps": 2,
-  "train.batch_size": 4,
-  "train.log_every": 2,
-  "train.checkpoint_every": 4,
-  "eval.num_samples": 4,
-  "eval.bootstrap": 50,
-  "eval.bootstrap_frechet": 4,
-  "eval.num_panels": 1,
-}
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {"4ds_tiny": TINY}
-
-
 def experiment(
   backbone: str,
   tasks: tuple[str, ...] | str,
@@ -319,10 +269,10 @@ def experiment(
   name: str | None = None,
   overrides: Mapping[str, Any] | None = None,
 ) -> Callable[..., ConfigDict]:
-  """Returns the `get_config` of one file in `configs/`.
+  """Returns the `get_config` of one file in `configs/`, on embedded data.
 
   Args:
-    backbone: a name of `backbones.zoo`.
+    backbone: a name of `backbones.zoo`; the tiny ones get `presets.TINY`.
     tasks: one task name or several.
     name: of the run; `<backbone>_<task>` if None.
     overrides: dotted field to value, applied last but for the variant's own.
@@ -334,21 +284,66 @@ def experiment(
   tasks = (tasks,) if isinstance(tasks, str) else tasks
 
   def get_config(variant: str = "") -> ConfigDict:
-    if variant not in ("", "smoke"):
-      raise ValueError(
-        f"unknown config variant {variant!r}: expected nothing or 'smoke', "
-        "as in --config=configs/quickstart.py:smoke"
-      )
-    config = base_config()
+    config = _of_backbone(backbone, variant)
     config.name = name or f"{backbone}_{'_'.join(tasks)}"
-    config.backbone.name = backbone
-    config.backbone.options.update(get_spec(backbone).options)
     config.tasks = tasks
-    config.update_from_flattened_dict(PRESETS.get(backbone, {}))
     config.update_from_flattened_dict(overrides or {})
-    if variant == "smoke":
-      config.name += "_smoke"
-      config.update_from_flattened_dict(SMOKE)
-    return config.lock()
+    return _finished(config, variant)
 
   return get_config
+
+
+def paper_experiment(model: str, task: str) -> Callable[..., ConfigDict]:
+  """Returns the `get_config` of one cell of the paper's tables.
+
+  Args:
+    model: a name of `presets.MODELS`.
+    task: a task name; chooses the data.
+
+  Returns:
+    As `experiment`. The variant `smoke` runs the tiny backbone of the family on
+    the embedded data.
+  """
+  backbone, tiny, overrides = presets.MODELS[model]
+
+  def get_config(variant: str = "") -> ConfigDict:
+    config = _of_backbone(tiny if variant else backbone, variant)
+    config.name = f"{model}_{task}"
+    config.tasks = (task,)
+    if not variant:
+      config.data.size = get_spec(backbone).resolution
+      config.data.future_contexts = 0
+      config.update_from_flattened_dict(presets.PAPER[task])
+    config.update_from_flattened_dict(overrides)
+    return _finished(config, variant)
+
+  return get_config
+
+
+def _of_backbone(backbone: str, variant: str) -> ConfigDict:
+  """Returns the defaults for a backbone.
+
+  Raises:
+    ValueError: the variant is unknown.
+  """
+  if variant not in ("", "smoke"):
+    raise ValueError(
+      f"unknown config variant {variant!r}: expected nothing or 'smoke', "
+      "as in --config=configs/quickstart.py:smoke"
+    )
+  config, spec = base_config(), get_spec(backbone)
+  config.backbone.name = backbone
+  config.backbone.options.update(spec.options)
+  if backbone.endswith("_tiny"):
+    config.update_from_flattened_dict(presets.TINY)
+    # Those that were not pretrained yet run with the weights they start from.
+    config.backbone.random_init = not spec.checkpoint
+  return config
+
+
+def _finished(config: ConfigDict, variant: str) -> ConfigDict:
+  """Applies the variant and locks the config."""
+  if variant == "smoke":
+    config.name += "_smoke"
+    config.update_from_flattened_dict(presets.SMOKE)
+  return config.lock()

@@ -88,9 +88,7 @@ class Experiment:
   def _head(self, task: str) -> Head:
     """Builds the readout head of a task."""
     grid = (self.spec.h, self.spec.w)
-    return trainees.make_head(
-      task, self.config.readout, self.config.data, grid
-    )
+    return trainees.make_head(task, self.config.readout, self.config.data, grid)
 
   def batch_keys(self) -> tuple[str, ...]:
     """Returns the tensors that training reads."""
@@ -146,6 +144,14 @@ class Experiment:
         )
       elif name == "oracle_future":
         yield predict.oracle_predictor(readouts, self.spec.tc)
+      elif name == "native":
+        yield predict.native_predictor(
+          load_backbone(**config.backbone),
+          readouts,
+          key=jax.random.key(config.seed),
+          num_samples=config.eval.num_samples,
+          num_context=config.data.num_context,
+        )
       else:
         forecaster = self._forecaster(name)
         fitted = forecaster.fit(self._bank()) if name == "climatology" else {}
@@ -222,14 +228,7 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
   Raises:
     ValueError: a task whose labels the data does not have.
   """
-  backbone = load_backbone(**config.backbone)
-  splits = ["train", "eval"]
-  if config.data.name == "mujoco_scenes" and config.data.future_contexts:
-    splits.append("futures")
-  stores = {
-    split: extract.ensure_store(config, split, workdir, backbone)
-    for split in splits
-  }
+  stores = _open_stores(config, workdir)
   manifest = stores["train"].manifest
   for task in config.tasks:
     missing = set(TASKS[task].labels) - set(manifest.labels)
@@ -246,6 +245,38 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
     spec=LatentSpec(context_slots, slots - context_slots, h, w, channels),
     stats=normalize.compute_stats(stores["train"]),
   )
+
+
+def _open_stores(config: ConfigDict, workdir: Path) -> dict[str, LatentStore]:
+  """Opens the latents of every split, extracting what is missing.
+
+  Raises:
+    ValueError: stores written elsewhere are not what the config says.
+  """
+  if config.latents.path is None:
+    backbone = load_backbone(**config.backbone)
+    splits = ["train", "eval"]
+    if config.data.name == "mujoco_scenes" and config.data.future_contexts:
+      splits.append("futures")
+    return {
+      split: extract.ensure_store(config, split, workdir, backbone)
+      for split in splits
+    }
+  stores = {}
+  for split in ("train", "eval"):
+    stores[split] = store = LatentStore(Path(config.latents.path) / split)
+    size = store[0]["video"].shape[1] if "video" in store[0] else None
+    for field, wanted, found in (
+      ("num_frames", config.data.num_frames, store.manifest.num_frames),
+      ("num_context", config.data.num_context, store.manifest.num_context),
+      ("size", config.data.size, size or config.data.size),
+    ):
+      if wanted != found:
+        raise ValueError(
+          f"data.{field} = {wanted}, but {store.path} has {found}; set "
+          f"data.{field}={found}"
+        )
+  return stores
 
 
 def save_config(config: ConfigDict, workdir: Path) -> None:

@@ -111,7 +111,8 @@ class KnownFutures:
     """
     parts: dict[str, list[dict[str, np.ndarray]]] = {}
     for contexts in self._batches():
-      batch = self._read(contexts, future, None)
+      keys = scoring.tensors(self._settings.tasks, predictor.reads_video)
+      batch = self._read(contexts, future, keys)
       kept = len(set(contexts))
       outputs = predictor.predict(self._settings.tasks, batch)
       for task, output in outputs.items():
@@ -147,10 +148,8 @@ class KnownFutures:
     ]
 
   def _read(
-    self, contexts: Sequence[int], future: int, keys: Iterable[str] | None
+    self, contexts: Sequence[int], future: int, keys: Iterable[str]
   ) -> Batch:
-    if keys is None:
-      keys = scoring.tensors(self._settings.tasks, False)
     names = pipeline.batch_keys(self._store, keys)
     examples = [
       self._store.read(context * self._per_context + future, names)

@@ -67,8 +67,9 @@ def score(
     Task to values per clip and sample, and vectors.
   """
   parts: list[dict[str, Scored]] = []
+  with_video = panels is not None or predictor.reads_video
   batches = pipeline.eval_batches(
-    store, settings.batch_size, tensors(settings.tasks, panels is not None)
+    store, settings.batch_size, tensors(settings.tasks, with_video)
   )
   bar = tqdm(
     batches,

@@ -13,20 +13,23 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from forecasting import config as config_lib
-from forecasting.backbones import zoo
+from forecasting.backbones import encode, zoo
+from forecasting.frames import pipeline
 from forecasting.readouts import positions
 
-DATA_NAMES = ("mujoco_scenes", "videos")
+DATA_NAMES = ("mujoco_scenes", *pipeline.READERS)
 FORECASTERS = ("flow", "ddpm", "regression")
 BASELINES = (
   "persistence_latent",
   "persistence_output",
   "constant_velocity",
   "climatology",
+  "native",
   "oracle_future",
 )
 _CHOICES = {
   "data.name": DATA_NAMES,
+  "data.eval_name": (None, *DATA_NAMES),
   "data.rays": (1, 2),
   "data.geometry": ("crop", "squeeze"),
   "backbone.context_mode": (
@@ -35,6 +38,8 @@ _CHOICES = {
     "pad_last",
     "leaky_full_clip",
   ),
+  "backbone.dtype": ("float32", "bfloat16"),
+  "readout.positions": positions.MODES,
   "latents.dtype": ("bfloat16", "float32", "int8"),
   "forecaster.model.conditioning": ("joint_asym", "joint_full", "cross"),
   "forecaster.model.attention": ("full", "factorized"),
@@ -100,7 +105,7 @@ def validate(config: ConfigDict) -> None:
   """Raises one ValueError that lists every problem of `config`."""
   problems = [*_name_problems(config), *_value_problems(config)]
   if not problems:
-    problems = list(_cross_problems(config))
+    problems = [*_cross_problems(config), *_missing_files(config)]
   if problems:
     listing = "\n".join(f"  {problem}" for problem in problems)
     raise ValueError(f"the config cannot run:\n{listing}")
@@ -175,9 +180,6 @@ def _value_problems(config: ConfigDict) -> Iterator[str]:
       f"forecaster.flow.shift = {shift!r}: expected 'auto_slot', "
       "'auto_full' or a positive number"
     )
-  path = config.backbone.checkpoint
-  if path is not None and not Path(path).exists():
-    yield f"backbone.checkpoint = {path!r}: no such file"
 
 
 def _is_positive(text: str | float) -> bool:
@@ -188,7 +190,62 @@ def _is_positive(text: str | float) -> bool:
     return False
 
 
+def _missing_files(config: ConfigDict) -> Iterator[str]:
+  """Yields what is to be downloaded, or is not where the config says."""
+  if config.latents.path is not None:
+    for split in ("train", "eval"):
+      folder = Path(config.latents.path) / split
+      if not folder.is_dir():
+        yield (
+          f"latents.path: no store {folder}; forecasting/latents/store.py says "
+          "how to write one"
+        )
+    return
+  data = config.data
+  if not config.backbone.random_init:
+    try:
+      encode.find_checkpoint(
+        zoo.get_spec(config.backbone.name), config.backbone.checkpoint
+      )
+    except FileNotFoundError as error:
+      yield f"backbone.checkpoint: {error}"
+  sources = [("path", data.name, data.path)]
+  if data.eval_name:
+    sources.append(("eval_path", data.eval_name, data.eval_path))
+  for field, name, path in sources:
+    if name == "mujoco_scenes":
+      continue
+    where = pipeline.DOWNLOADS[name]
+    if path is None:
+      yield f"data.{field} is not set: name the folder of {where}"
+    elif not Path(path).is_dir():
+      yield f"data.{field} = {path!r}: no such folder; expected {where}"
+
+
 def _cross_problems(config: ConfigDict) -> Iterator[str]:
+  if config.latents.path is None:
+    yield from _backbone_problems(config)
+  if config.data.name == "videos" and tuple(config.tasks) != ("pixels",):
+    yield (
+      f"tasks = {config.tasks}: plain videos carry no labels, so "
+      "tasks must be ('pixels',)"
+    )
+  model = config.forecaster.model
+  if model.width % model.heads:
+    yield (
+      f"forecaster.model.width = {model.width} is no multiple of "
+      f"forecaster.model.heads = {model.heads}"
+    )
+  for task in config.tasks:
+    heads = config.readout.heads[task]
+    if config.readout.width % heads:
+      yield (
+        f"readout.width = {config.readout.width} is no multiple of "
+        f"readout.heads.{task} = {heads}"
+      )
+
+
+def _backbone_problems(config: ConfigDict) -> Iterator[str]:
   data, spec = config.data, zoo.get_spec(config.backbone.name)
   tubelet = spec.tubelet
   if data.num_context % tubelet or data.num_frames % tubelet:
@@ -214,29 +271,12 @@ def _cross_problems(config: ConfigDict) -> Iterator[str]:
       f"forecaster.model.patch = {patch} does not divide the latent grid "
       f"{spec.grid[1:]}"
     )
-  if data.name == "videos":
-    if data.path is None:
-      yield "data.path is not set: name the folder of your video files"
-    if tuple(config.tasks) != ("pixels",):
-      yield (
-        f"tasks = {config.tasks}: plain videos carry no labels, so "
-        "tasks must be ('pixels',)"
-      )
-  model = config.forecaster.model
-  if model.width % model.heads:
+  try:
+    encode.with_options(spec, config.backbone.options)
+  except ValueError as error:
+    yield str(error)
+  if "native" in config.baselines and spec.family != "walt":
     yield (
-      f"forecaster.model.width = {model.width} is no multiple of "
-      f"forecaster.model.heads = {model.heads}"
+      f"baselines: 'native' is a forecast of the backbone's own, which "
+      f"{spec.name} does not make; walt_419m does"
     )
-  if config.readout.positions not in positions.MODES:
-    yield (
-      f"readout.positions = {config.readout.positions!r}: expected one of "
-      f"{', '.join(positions.MODES)}"
-    )
-  for task in config.tasks:
-    heads = config.readout.heads[task]
-    if config.readout.width % heads:
-      yield (
-        f"readout.width = {config.readout.width} is no multiple of "
-        f"readout.heads.{task} = {heads}"
-      )

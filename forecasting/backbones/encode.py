@@ -309,7 +309,7 @@ def load_spec(
     )
     digest = f"random-{seed}"
   else:
-    path = _find_checkpoint(spec, checkpoint)
+    path = find_checkpoint(spec, checkpoint)
     params = load_weights(
       path,
       parameter_shapes(spec),
@@ -338,13 +338,22 @@ def with_options(
   return dataclasses.replace(spec, options={**spec.options, **options})
 
 
-def _find_checkpoint(spec: BackboneSpec, checkpoint: str | Path | None) -> Path:
-  """Returns the path of the weights.
+def find_checkpoint(spec: BackboneSpec, checkpoint: str | Path | None) -> Path:
+  """Returns the path of a backbone's weights.
+
+  Args:
+    spec: the backbone.
+    checkpoint: path given by the user; None: those shipped with the package.
 
   Raises:
-    FileNotFoundError: none given and none shipped.
+    FileNotFoundError: there is no such file, or none given and none shipped;
+      says where to get them.
   """
   if checkpoint is not None:
+    if not Path(checkpoint).exists():
+      raise FileNotFoundError(
+        f"no file {checkpoint}; expected weights of {spec.name}"
+      )
     return Path(checkpoint)
   released = Path(str(resources.files("forecasting.backbones") / "released"))
   shipped = released / spec.checkpoint

@@ -35,6 +35,26 @@ READERS = {
 }
 
 
+# What a user puts into `data.path`.
+DOWNLOADS = {
+  "grain": "your own clips: ArrayRecord files, see frames/user_clips.py",
+  "movi": "Kubric MOVi-E or -F as TFDS writes it: movi_e/256x256/1.0.0"
+  " (gs://kubric-public/tfds, Apache-2.0)",
+  "perception_test": "the Perception Test: videos/ and"
+  " point_tracking_valid.json (github.com/google-deepmind/perception_test,"
+  " CC-BY-4.0)",
+  "perception_test_boxes": "the Perception Test: videos/ and all_valid.json"
+  " (github.com/google-deepmind/perception_test, CC-BY-4.0)",
+  "scannet": "ScanNet v2: scans/ and scannetv2_{train,val}.txt (by request from"
+  " www.scan-net.org, about 1.3 TB with .sens)",
+  "tfds": "a TFDS data set whose features are our clip schema",
+  "videos": "your video files: .mp4, .webm, .mkv, .avi",
+  "waymo": "Waymo Open, perception v2 (training/ and validation/ with"
+  " camera_image/ and camera_box/) or v1 (*.tfrecord), waymo.com/open, by"
+  " license agreement",
+}
+
+
 @runtime_checkable
 class ClipSource(Protocol):
   """A sequence of clips.
@@ -97,6 +117,8 @@ def open_source(data: ConfigDict, split: str, root: Path) -> ClipSource:
   """
   if split not in SPLITS:
     raise ValueError(f"split {split!r} is unknown; choose from {SPLITS}")
+  if split == "eval" and data.get("eval_name"):
+    data = ConfigDict({**data, "name": data.eval_name, "path": data.eval_path})
   if data.name in READERS:
     module, function = READERS[data.name].split(":")
     module = importlib.import_module(f"forecasting.frames.{module}")

@@ -13,7 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from forecasting.backbones.encode import Backbone
+from forecasting.backbones.walt_native import native_samples
 from forecasting.forecaster import base
+from forecasting.latents.encoding import preprocess
 from forecasting.readouts import heads
 from forecasting.samples import decode, draw
 from forecasting.shapes import Batch, Params, PRNGKey
@@ -56,6 +59,7 @@ class Predictor:
     predict: (task names, batch) -> task -> outputs [B S T ...] on the host;
       a task it has no forecast for is left out.
     step: training steps of its parameters; None if it has none.
+    reads_video: whether batches must hold the frames.
   """
 
   name: str
@@ -63,6 +67,7 @@ class Predictor:
   calls: int
   predict: Callable[[Iterable[str], Batch], dict[str, Outputs]]
   step: int | None = None
+  reads_video: bool = False
 
 
 def latent_predictor(
@@ -106,6 +111,38 @@ def latent_predictor(
   kind = "trained" if forecaster.trainable else "baseline"
   predict = _decoded(readouts, futures)
   return Predictor(forecaster.name, kind, calls, predict, step)
+
+
+def native_predictor(
+  backbone: Backbone,
+  readouts: Mapping[str, Readout],
+  *,
+  key: PRNGKey,
+  num_samples: int,
+  num_context: int,
+) -> Predictor:
+  """Returns the predictor of a backbone that forecasts by itself (N-W.A.L.T.).
+
+  Args:
+    backbone: of the W.A.L.T. family.
+    readouts: task to readout, trained on the backbone's latents.
+    key: root of all draws.
+    num_samples: S.
+    num_context: observed frames; no later frame is read.
+  """
+
+  @jax.jit
+  def sample(params, video, example_ids):
+    frames = preprocess(video, backbone.spec.resolution)
+    keys = draw.example_keys(key, example_ids)
+    return native_samples(backbone, params, frames, keys, num_samples)
+
+  def futures(batch: Batch):
+    video = jnp.asarray(batch["video"])[:, :num_context]
+    return sample(backbone.params, video, jnp.asarray(batch["example_id"]))
+
+  predict = _decoded(readouts, futures)
+  return Predictor("native", "trained", 1, predict, reads_video=True)
 
 
 def oracle_predictor(

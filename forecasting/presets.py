@@ -1,0 +1,137 @@
+"""Differences from the defaults of `config.base_config`, as dotted fields.
+
+TINY makes a run fit a laptop, SMOKE fits continuous integration, PAPER is what
+arXiv 2507.13942 trains and scores each task on.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+# Small heads that are trained on a random subset of their queries, 2 x 2 latent
+# tokens merged into one for the forecaster, and few attention heads, whose
+# softmax is what a CPU is slow at.
+TINY = {
+  "data.num_points": 32,
+  "data.eval_clips": 256,
+  "data.future_contexts": 16,
+  # Small enough that the attention weights of a batch stay in the cache: half
+  # the time of batches of 16.
+  "latents.batch_size": 4,
+  "eval.batch_size": 4,
+  "readout.width": 128,
+  "readout.heads.pixels": 2,
+  "readout.heads.depth": 2,
+  "readout.heads.points": 2,
+  "readout.heads.boxes": 2,
+  "readout.query_hidden": 128,
+  "readout.positions": "space_time",
+  "readout.output_scale": 0.1,
+  "readout.output_mean.pixels": 0.5,
+  "readout.output_mean.depth": 4.0,
+  "readout.output_mean.boxes": 0.5,
+  "readout.num_boxes": 5,
+  "readout.train_queries": 64,
+  "readout.train_tracks": 8,
+  "readout.steps": 1200,
+  "readout.ema_decay": 0.99,
+  "readout.optimizer.learning_rate": 5e-3,
+  "readout.optimizer.warmup_steps": 100,
+  "forecaster.model.width": 128,
+  "forecaster.model.depth": 3,
+  "forecaster.model.heads": 4,
+  "forecaster.model.patch": 2,
+  "forecaster.steps": 1200,
+  "forecaster.sampler.steps": 10,
+  "forecaster.ema_decay": 0.995,
+  "forecaster.optimizer.learning_rate": 1e-3,
+  "forecaster.optimizer.warmup_steps": 100,
+  "train.batch_size": 8,
+  "train.checkpoint_every": 200,
+}
+
+# Reduced far enough for continuous integration; the numbers mean nothing.
+SMOKE = {
+  "data.train_clips": 32,
+  "data.eval_clips": 8,
+  "data.future_contexts": 2,
+  "data.futures_per_context": 4,
+  "readout.steps": 6,
+  "forecaster.steps": 6,
+  "forecaster.model.width": 64,
+  "forecaster.model.depth": 1,
+  "forecaster.sampler.steps": 2,
+  "forecaster.ddpm.steps": 2,
+  "train.batch_size": 4,
+  "train.log_every": 2,
+  "train.checkpoint_every": 4,
+  "eval.num_samples": 4,
+  "eval.bootstrap": 50,
+  "eval.bootstrap_frechet": 4,
+  "eval.num_panels": 1,
+}
+
+# All clips of a split.
+_ALL = 2**31
+
+PAPER: Mapping[str, Mapping[str, Any]] = {
+  "pixels": {
+    "data.name": "scannet",
+    "data.labels": (),
+    "data.window_stride": 5,
+    "data.train_clips": _ALL,
+    "data.eval_clips": _ALL,
+  },
+  "depth": {
+    "data.name": "scannet",
+    "data.labels": ("depth",),
+    "data.window_stride": 5,
+    "data.train_clips": _ALL,
+    "data.eval_clips": _ALL,
+  },
+  "points": {
+    "data.name": "movi",
+    "data.eval_name": "perception_test",
+    "data.num_points": 64,
+    "data.train_clips": _ALL,
+    "data.eval_clips": _ALL,
+  },
+  "boxes": {
+    "data.name": "waymo",
+    "data.num_boxes": 25,
+    "data.window_stride": 3,
+    "data.train_clips": _ALL,
+    "data.eval_clips": _ALL,
+  },
+}
+
+# The paper's models: the backbone, its differences, and the tiny one of its
+# family, on which `:smoke` runs.
+_SIGLIP = {
+  "train.batch_size": 4,
+  "readout.steps": 160_000,
+  "forecaster.steps": 160_000,
+}
+_NATIVE = {
+  "forecasters": (),
+  "baselines": (
+    "native",
+    "persistence_latent",
+    "persistence_output",
+    "constant_velocity",
+    "climatology",
+    "oracle_future",
+  ),
+}
+MODELS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+  "dinov2": ("dinov2_l", "dinov2_tiny", {}),
+  "siglip": ("siglip_g_opt", "siglip_tiny", _SIGLIP),
+  "videoprism": ("videoprism_g", "videoprism_tiny", {}),
+  "vjepa": ("vjepa_l", "vjepa_tiny", {}),
+  "videomae": ("videomae_h", "videomae_tiny", {}),
+  "videomae_v2": ("videomaev2_g", "videomae_tiny", {}),
+  "4ds_h": ("4ds_h", "4ds_tiny", {}),
+  "4ds_e": ("4ds_e", "4ds_tiny", {}),
+  "walt": ("walt_419m", "walt_tiny", {}),
+  "n_walt": ("walt_419m", "walt_tiny", _NATIVE),
+  "next_vid": ("next_vid_l", "next_vid_tiny", {}),
+}
