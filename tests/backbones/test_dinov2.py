@@ -177,14 +177,17 @@ def test_frames_at_once_change_nothing(count, toy, video, expected):
   np.testing.assert_allclose(latents, expected, atol=2e-5)
 
 
-def test_number_of_frames_at_once():
-  g_opt = BlockConfig(16, 8192)
+def test_number_of_frames_at_once(monkeypatch):
+  g_opt, base = BlockConfig(16, 8192), BlockConfig(12, 3072)
   # All frames of one clip of 256 tokens, fewer of each of several.
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   counts = [
     frames_at_once(0, (clips, 16, 224, 224, 3), 256, g_opt)
     for clips in (1, 4, 64)
   ]
   assert counts == [16, 4, 1]
+  monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+  assert frames_at_once(0, (1, 16, 224, 224, 3), 257, base) == 2
   assert frames_at_once(3, (1, 16, 8, 8, 3), 256, g_opt) == 2
   assert frames_at_once(99, (1, 6, 8, 8, 3), 256, g_opt) == 6
 
