@@ -25,9 +25,8 @@ from forecasting.backbones.checkpoints import (
   open_checkpoint,
 )
 from forecasting.backbones.spec import BackboneSpec, Family
+from forecasting.backbones.stored import own_memory
 from forecasting.shapes import Params
-
-ALIGNMENT = 64  # bytes
 
 # Moves one array to its devices.
 Place = Callable[[np.ndarray], jax.Array]
@@ -156,9 +155,7 @@ def _aligned(array: np.ndarray, dtype: Any) -> np.ndarray:
   a part would keep the whole alive.
   """
   dtype = np.dtype(dtype)
-  memory = np.empty(array.size * dtype.itemsize + ALIGNMENT, np.uint8)
-  start = -memory.ctypes.data % ALIGNMENT
-  memory = memory[start : start + array.size * dtype.itemsize]
+  memory = own_memory(array.size * dtype.itemsize)
   copy = memory.view(dtype).reshape(array.shape)
   copy[...] = array
   return copy
