@@ -92,7 +92,9 @@ class BackboneSpec:
   def value_range(self) -> tuple[float, float]:
     """Least and greatest pixel value after mean and std."""
     pairs = list(zip(self.mean, self.std, strict=True))
-    return min(-m / s for m, s in pairs), max((1 - m) / s for m, s in pairs)
+    return min((0 - m) / s for m, s in pairs), max(
+      (1 - m) / s for m, s in pairs
+    )
 
 
 def nearest_block(relative_depth: float, depth: int) -> int:
