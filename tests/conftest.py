@@ -1,6 +1,11 @@
 """Checks every annotated shape of the package while the tests run."""
 
+import os
+
 from jaxtyping import install_import_hook
+
+# Most of a test's time is XLA's, optimizing what then runs for milliseconds.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 install_import_hook("forecasting", "beartype.beartype")
 
