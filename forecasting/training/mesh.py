@@ -4,7 +4,7 @@ Batches are split over both axes; parameters, averages and optimizer state are
 split over `fsdp` alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,16 +16,17 @@ AXES = ("data", "fsdp")
 MIN_SPLIT_SIZE = 2**16  # elements; splitting less costs more than it saves
 
 
-def make_mesh(fsdp: int = 1) -> Mesh:
-  """Returns the mesh `('data', 'fsdp')` over the devices of all processes.
+def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+  """Returns the mesh `('data', 'fsdp')`.
 
   Args:
     fsdp: number of devices over which parameters are split.
+    devices: None: those of all processes.
 
   Raises:
     ValueError: the number of devices does not divide by `fsdp`.
   """
-  count = jax.device_count()
+  count = jax.device_count() if devices is None else len(devices)
   if fsdp < 1 or count % fsdp:
     raise ValueError(
       f"train.fsdp={fsdp}: expected a divisor of the {count} devices of this "
@@ -34,7 +35,10 @@ def make_mesh(fsdp: int = 1) -> Mesh:
   # Explicit, the default of axis_types, breaks Linen attention with sharded
   # parameters.
   return jax.make_mesh(
-    (count // fsdp, fsdp), AXES, axis_types=(AxisType.Auto,) * 2
+    (count // fsdp, fsdp),
+    AXES,
+    axis_types=(AxisType.Auto,) * 2,
+    devices=devices,
   )
 
 
