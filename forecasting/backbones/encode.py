@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Key
+from ml_collections import ConfigDict
 
 from forecasting.backbones.spec import BackboneSpec
 from forecasting.backbones.vit import NORM_EPSILON
@@ -262,7 +263,7 @@ def load_spec(
   layer: str = "default",
   context_mode: str = "default",
   dtype: str = "float32",
-  options: Mapping[str, Any] | None = None,
+  options: Mapping[str, Any] | ConfigDict | None = None,
   seed: int = 0,
   place: Place = jax.device_put,
 ) -> Backbone:
@@ -323,7 +324,7 @@ def load_spec(
 
 
 def with_options(
-  spec: BackboneSpec, options: Mapping[str, Any]
+  spec: BackboneSpec, options: Mapping[str, Any] | ConfigDict
 ) -> BackboneSpec:
   """Returns a spec with some of its options replaced.
 
