@@ -6,10 +6,24 @@ from pathlib import Path
 import pytest
 
 from forecasting import config as config_lib
-from forecasting import validation
+from forecasting import presets, validation
 
 FOLDER = Path(__file__).parents[1] / "configs"
 FILES = sorted(FOLDER.glob("*.py"))
+PAPER = [p for p in FILES if p.stem.rpartition("_")[0] in presets.MODELS]
+# Of each task: data to train and to score on, and what a user has to get.
+DATA = {
+  "pixels": ("scannet", None),
+  "depth": ("scannet", None),
+  "points": ("movi", "perception_test"),
+  "boxes": ("waymo", None),
+}
+WORDS = {
+  "pixels": [["ScanNet", "www.scan-net.org"]],
+  "depth": [["ScanNet", "www.scan-net.org"]],
+  "points": [["MOVi", "gs://kubric-public"], ["Perception Test", "videos/"]],
+  "boxes": [["Waymo Open", "waymo.com/open"]],
+}
 
 
 def load(path, variant=""):
@@ -27,14 +41,61 @@ def quick(**changes):
   return cfg
 
 
+def provide(cfg, folder):
+  """Stands in for what a user downloads: weights and folders of data."""
+  cfg.backbone.random_init = True
+  cfg.data.path = str(folder)
+  if cfg.data.eval_name:
+    cfg.data.eval_path = str(folder)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("variant", ["", "smoke"])
 def test_every_config_validates_and_names_its_command(path, variant, tmp_path):
   module, cfg = load(path, variant)
-  if cfg.data.name == "videos":
+  if path in PAPER and not variant:
+    provide(cfg, tmp_path)
+  elif cfg.data.name == "videos":
     cfg.data.path = str(tmp_path)
   validation.validate(cfg)
   assert f"--config=configs/{path.name}" in module.__doc__
+
+
+def test_every_model_of_the_paper_has_a_config_of_every_task():
+  expected = {f"{m}_{t}" for m in presets.MODELS for t in config_lib.TASK_NAMES}
+  assert {path.stem for path in PAPER} == expected
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_the_paper_s_settings_reach_its_configs(path):
+  model, _, task = path.stem.rpartition("_")
+  _, cfg = load(path)
+  steps, batch_size = (160_000, 4) if model == "siglip" else (40_000, 32)
+  assert cfg.tasks == (task,)
+  assert cfg.readout.steps == cfg.forecaster.steps == steps
+  assert cfg.train.batch_size == batch_size
+  assert (cfg.data.name, cfg.data.eval_name) == DATA[task]
+  assert cfg.backbone.name == presets.MODELS[model][0]
+  assert ("native" in cfg.baselines) == (model == "n_walt")
+
+
+@pytest.mark.parametrize("task", config_lib.TASK_NAMES)
+def test_everything_that_is_to_be_downloaded_is_named_at_once(task, tmp_path):
+  _, cfg = load(FOLDER / f"4ds_e_{task}.py")
+  with pytest.raises(ValueError) as error:
+    validation.validate(cfg)
+  lines = str(error.value).splitlines()[1:]
+  fields = ["backbone.checkpoint", "data.path"]
+  fields += ["data.eval_path"] if task == "points" else []
+  assert [line.split()[0].rstrip(":") for line in lines] == fields
+  for line, words in zip(lines, [["4ds_e", "random_init"], *WORDS[task]]):
+    for word in words:
+      assert word in line
+  cfg.data.path = str(tmp_path / "typo")
+  with pytest.raises(ValueError, match=r"data\.path = .*typo.*no such folder"):
+    validation.validate(cfg)
+  provide(cfg, tmp_path)
+  validation.validate(cfg)
 
 
 def test_every_task_of_the_embedded_backbone_has_a_config():
@@ -71,7 +132,7 @@ def test_an_unknown_variant_is_refused():
     ({"backbone__layer": "1.5"}, ["backbone.layer"]),
     ({"forecaster__flow__shift": "-2"}, ["forecaster.flow.shift"]),
     ({"forecaster__flow__shift": "auto"}, ["forecaster.flow.shift"]),
-    ({"backbone__checkpoint": "/no/such"}, ["backbone.checkpoint", "no such"]),
+    ({"backbone__checkpoint": "/no/such"}, ["backbone.checkpoint", "no file"]),
     ({"data__name": "videos"}, ["data.path", "tasks"]),
     ({"readout__heads__boxes": 3}, ["readout.heads.boxes"]),
   ],
