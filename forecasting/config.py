@@ -214,6 +214,21 @@ def forecaster_config() -> ConfigDict:
         "guidance": 0.0,
       },
       "regression": {"loss": "mse"},  # or 'smooth_l1'
+      "energy": {
+        "noise_dim": 32,  # of the noise that tells samples apart
+        "members": 4,  # samples of each example in the loss
+        # What lies under one norm of the score: the channels of a 'token', of
+        # a 'position' in all slots, or the whole 'clip'.
+        "norm": "token",
+      },
+      # Noise levels of training are those of `flow`.
+      "shortcut": {
+        "steps": 4,  # network calls of one sample, a power of two
+        "finest": 64,  # steps of the grid that longer ones agree with
+        "weight": 0.5,  # of the loss of agreeing
+      },
+      # Added to the inputs' covariance, as a share of their mean variance.
+      "ridge_latent": {"penalty": 1e-2},
     }
   )
 

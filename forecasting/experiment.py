@@ -5,7 +5,6 @@ alike.
 """
 
 import dataclasses
-import itertools
 import json
 import platform
 import subprocess
@@ -20,7 +19,7 @@ from ml_collections import ConfigDict
 from forecasting import evaluator, extract, scoring, trainees
 from forecasting.backbones.encode import load_backbone
 from forecasting.forecaster import baselines, registry
-from forecasting.forecaster.base import LatentSpec
+from forecasting.forecaster.base import FittedForecaster, LatentSpec
 from forecasting.latents import normalize
 from forecasting.latents.store import LatentStore
 from forecasting.readouts.heads import Head
@@ -35,8 +34,8 @@ _OUTPUT_BASELINES = {
   "persistence_output": baselines.persistence_output,
   "constant_velocity": baselines.constant_velocity,
 }
-# Training futures that climatology draws from: enough that S draws of an
-# example hardly repeat, few enough to stay in memory.
+# Training clips that baselines are fitted to: enough that S draws of an example
+# hardly repeat, few enough to stay in memory.
 _BANK_CLIPS = 512
 
 
@@ -134,7 +133,7 @@ class Experiment:
       yield predict.latent_predictor(
         forecaster,
         params[trainees.forecaster_name(name)],
-        calls=self._calls(name),
+        calls=forecaster.calls,
         step=min(step, config.forecaster.steps),
         **common,
       )
@@ -155,8 +154,11 @@ class Experiment:
         )
       else:
         forecaster = self._forecaster(name)
-        fitted = forecaster.fit(self._bank()) if name == "climatology" else {}
-        yield predict.latent_predictor(forecaster, fitted, calls=0, **common)
+        is_fitted = isinstance(forecaster, FittedForecaster)
+        fitted = forecaster.fit(self._bank()) if is_fitted else {}
+        yield predict.latent_predictor(
+          forecaster, fitted, calls=forecaster.calls, **common
+        )
 
   def evaluate(
     self, params: Mapping[str, Params], step: int, panels: Panels | None
@@ -171,8 +173,6 @@ class Experiment:
       "layer": manifest.layer,
       "context_mode": manifest.context_mode,
       "dataset": manifest.dataset,
-      "dataset_train": self.stores["train"].manifest.dataset,
-      "skipped_train": dict(self.stores["train"].manifest.skipped),
       "seed": config.seed,
       "weights": "ema",
       "git_revision": git_revision(),
@@ -206,19 +206,16 @@ class Experiment:
       name, self.config.forecaster, self.spec, self.stats
     )
 
-  def _calls(self, name: str) -> int:
-    """Network calls of one sample."""
-    settings = self.config.forecaster
-    if name == "regression":
-      return 1
-    return (settings.ddpm if name == "ddpm" else settings.sampler).steps
-
-  def _bank(self) -> np.ndarray:
+  def _bank(self) -> dict[str, np.ndarray]:
+    """Returns contexts and futures of training clips, evenly spread."""
     store = self.stores["train"]
     number = min(len(store), _BANK_CLIPS)
     rows = np.linspace(0, len(store) - 1, number).round().astype(int)
-    clips = [store.read(int(row), ("clip",))["clip"] for row in rows]
-    return np.stack(clips)[:, self.spec.tc :]
+    clips = [store.read(int(row), ("context", "clip")) for row in rows]
+    return {
+      "context": np.stack([clip["context"] for clip in clips]),
+      "future": np.stack([clip["clip"][self.spec.tc :] for clip in clips]),
+    }
 
 
 def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
@@ -233,14 +230,12 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
   """
   stores = _open_stores(config, workdir)
   manifest = stores["train"].manifest
-  # Training and evaluation may use different data.
-  for task, split in itertools.product(config.tasks, ("train", "eval")):
-    found = stores[split].manifest
-    missing = set(TASKS[task].labels) - set(found.labels)
+  for task in config.tasks:
+    missing = set(TASKS[task].labels) - set(manifest.labels)
     if missing:
       raise ValueError(
         f"tasks: {task!r} needs the labels {sorted(missing)}, which "
-        f"{found.dataset} ({split}) does not have; choose other tasks or data"
+        f"{manifest.dataset} does not have; choose other tasks or data"
       )
   slots, h, w, channels = manifest.clip_shape
   context_slots = manifest.context_shape[0]

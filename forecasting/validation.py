@@ -14,16 +14,16 @@ from ml_collections import ConfigDict
 
 from forecasting import config as config_lib
 from forecasting.backbones import encode, zoo
+from forecasting.forecaster import energy, registry
 from forecasting.frames import pipeline
 from forecasting.readouts import positions
 
 DATA_NAMES = ("mujoco_scenes", *pipeline.READERS)
-FORECASTERS = ("flow", "ddpm", "regression")
+FORECASTERS = registry.LEARNT
 BASELINES = (
-  "persistence_latent",
+  *registry.TRAINING_FREE,
   "persistence_output",
   "constant_velocity",
-  "climatology",
   "native",
   "oracle_future",
 )
@@ -60,6 +60,7 @@ _CHOICES = {
   ),
   "forecaster.sampler.grid": ("uniform", "shifted", "logsnr", "edm"),
   "forecaster.regression.loss": ("mse", "smooth_l1"),
+  "forecaster.energy.norm": tuple(energy.NORMS),
 }
 _POSITIVE = (
   "data.size",
@@ -83,6 +84,11 @@ _POSITIVE = (
   "forecaster.model.heads",
   "forecaster.model.patch",
   "forecaster.sampler.steps",
+  "forecaster.energy.noise_dim",
+  "forecaster.energy.members",
+  "forecaster.shortcut.steps",
+  "forecaster.shortcut.finest",
+  "forecaster.ridge_latent.penalty",
   "train.batch_size",
   "train.log_every",
   "train.checkpoint_every",

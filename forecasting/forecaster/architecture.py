@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +33,8 @@ class DenoiserConfig:
     qk_norm: RMSNorm of queries and keys.
     head_width: width of the wide head; 0 for none.
     head_depth: blocks of the wide head.
+    condition_dim: size of a vector per sample that modulates the target beside
+      its noise level; 0 for none. Set by the forecaster that needs one.
     dtype: type of matrix products; 'default' is bfloat16 on accelerators and
       float32 on CPU.
   """
@@ -45,6 +48,7 @@ class DenoiserConfig:
   qk_norm: bool = True
   head_width: int = 0
   head_depth: int = 2
+  condition_dim: int = 0
   dtype: str = "default"
 
   def __post_init__(self):
@@ -87,6 +91,38 @@ class DenoiserConfig:
 def mlp_hidden(width: int) -> int:
   """Hidden size of the SwiGLU: 8/3 of the width, up to a multiple of 8."""
   return -(-8 * width // 24) * 8
+
+
+def patchify(latents: Float[Array, "*B h w C"], patch: int) -> jax.Array:
+  """Merges squares of latents into tokens: [... (h p) (w p) C -> ... N c].
+
+  Raises:
+    ValueError: if the grid is no multiple of `patch`.
+  """
+  if latents.shape[-3] % patch or latents.shape[-2] % patch:
+    raise ValueError(
+      f"forecaster.model.patch {patch} does not divide the latent grid"
+      f" {latents.shape[-3:-1]}."
+    )
+  return einops.rearrange(
+    latents,
+    "... (h p) (w q) C -> ... (h w) (p q C)",
+    p=patch,
+    q=patch,
+  )
+
+
+def unpatchify(
+  tokens: Float[Array, "*B N c"], rows: int, patch: int
+) -> jax.Array:
+  """Undoes `patchify` for a grid of `rows` latent rows."""
+  return einops.rearrange(
+    tokens,
+    "... (h w) (p q C) -> ... (h p) (w q) C",
+    h=rows // patch,
+    p=patch,
+    q=patch,
+  )
 
 
 def rms_norm(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -1,6 +1,7 @@
 """What a forecaster is: past latents in, samples of future latents out."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Key
@@ -36,11 +37,13 @@ class Forecaster(Protocol):
     trainable: whether it has a `loss` to descend (`TrainableForecaster`).
     deterministic: whether `sample` returns a single future (S = 1) whatever
       `num_samples` says.
+    calls: network calls of one sample.
   """
 
   name: str
   trainable: bool
   deterministic: bool
+  calls: int
 
   def init(self, key: PRNGKey) -> Params:
     """Returns fresh parameters."""
@@ -55,6 +58,19 @@ class Forecaster(Protocol):
     num_samples: int,
   ) -> Samples:
     """Draws futures; sample s of example b depends on fold_in(keys[b], s)."""
+    ...
+
+
+@runtime_checkable
+class FittedForecaster(Forecaster, Protocol):
+  """A forecaster that a bank of training clips determines in closed form."""
+
+  def fit(self, bank: Mapping[str, Array]) -> Params:
+    """Returns parameters.
+
+    Args:
+      bank: 'context' [M tc h w C] and 'future' [M tf h w C] of training clips.
+    """
     ...
 
 

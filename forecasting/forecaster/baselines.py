@@ -1,9 +1,9 @@
 """Forecasts that need no training.
 
-In latent space: `persistence_latent` and `climatology`. In output space, from
-the labels of the context frames and nothing later: `persistence_output` and
-`constant_velocity`. `oracle_future` (the true future latents through the
-readout) needs no code here.
+In latent space: `persistence_latent` and `climatology`, and those of
+`fitted.py`. In output space, from the labels of the context frames and nothing
+later: `persistence_output` and `constant_velocity`. `oracle_future` (the true
+future latents through the readout) needs no code here.
 
 Source: forecaster.md 9.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Key
 
 from forecasting.forecaster.base import LatentSpec
+from forecasting.forecaster.fitted import Bank, check_bank
 from forecasting.forecaster.objective import fold_each
 from forecasting.shapes import Array, Context, Params, PRNGKey, Samples
 
@@ -39,6 +40,7 @@ class PersistenceLatent:
   name: str = dataclasses.field(default="persistence_latent", init=False)
   trainable: bool = dataclasses.field(default=False, init=False)
   deterministic: bool = dataclasses.field(default=True, init=False)
+  calls: int = dataclasses.field(default=0, init=False)
 
   def init(self, key: PRNGKey) -> Params:
     """Returns no parameters."""
@@ -72,6 +74,7 @@ class Climatology:
   name: str = dataclasses.field(default="climatology", init=False)
   trainable: bool = dataclasses.field(default=False, init=False)
   deterministic: bool = dataclasses.field(default=False, init=False)
+  calls: int = dataclasses.field(default=0, init=False)
 
   def init(self, key: PRNGKey) -> Params:
     """Refuses: there is nothing to draw from yet.
@@ -82,11 +85,11 @@ class Climatology:
     del key
     raise ValueError("climatology has no initial parameters: call fit(bank).")
 
-  def fit(self, bank: Float[Array, "M tf h w C"]) -> Params:
+  def fit(self, bank: Bank) -> Params:
     """Keeps training futures to draw from.
 
     Args:
-      bank: future latents of training clips.
+      bank: 'context' [M tc h w C] and 'future' [M tf h w C] of training clips.
 
     Returns:
       Parameters for `sample`.
@@ -94,14 +97,8 @@ class Climatology:
     Raises:
       ValueError: if the bank is empty or its latents are of another shape.
     """
-    spec = self.spec
-    expected = (spec.tf, spec.h, spec.w, spec.channels)
-    if bank.shape[1:] != expected or not len(bank):
-      raise ValueError(
-        f"climatology: bank has shape {bank.shape}, expected (M, *{expected})"
-        " with M >= 1."
-      )
-    return {"bank": jnp.asarray(bank)}
+    check_bank(self.name, bank, self.spec)
+    return {"bank": jnp.asarray(bank["future"])}
 
   def sample(
     self,

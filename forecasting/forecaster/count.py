@@ -48,6 +48,7 @@ def count_parameters(config: DenoiserConfig, channels: int) -> int:
   out_width = config.head_width or width
   total = 2 * _linear(token, width) + 3 * width
   total += _linear(NUM_NOISE_FEATURES, width) + _linear(width, width)
+  total += config.condition_dim * width
   total += _linear(width, factor * width) + depth * factor * width
   total += depth * (_block_weights(width, is_cross) + scales)
   if config.head_width:
@@ -94,6 +95,7 @@ def count_flops(config: DenoiserConfig, spec: LatentSpec) -> Flops:
   modulation = 2 * factor * width**2
   context = 2 * past * token * width + spec.tc * noise
   call = 2 * future * token * width + spec.tf * noise
+  call += 2 * config.condition_dim * width
   if is_full:
     slots = spec.tc + spec.tf
     call += slots * modulation + depth * (past + future) * own

@@ -29,7 +29,9 @@ from forecasting.forecaster.architecture import (
   mlp_hidden,
   modulate,
   noise_features,
+  patchify,
   rms_norm,
+  unpatchify,
 )
 from forecasting.shapes import Array, Context
 
@@ -184,6 +186,8 @@ class Denoiser(nn.Module):
     self.target_type = self.param("target_type", embedding, (width,))
     self.absent_context = self.param("absent_context", embedding, (width,))
     self.noise_mlp = nn.Sequential([nn.Dense(width), nn.silu, nn.Dense(width)])
+    if config.condition_dim:
+      self.condition_in = nn.Dense(width, use_bias=False)
     factor = 9 if config.conditioning == "cross" else 6
     zeros = nn.initializers.zeros
     self.modulation = nn.Dense(factor * width, kernel_init=zeros)
@@ -206,32 +210,23 @@ class Denoiser(nn.Module):
     if config.head_width:
       self.head = WideHead(config, dtype)
 
-  def _patchify(self, latents: Float[Array, "*B t h w C"]) -> jax.Array:
-    patch = self.config.patch
-    if latents.shape[-3] % patch or latents.shape[-2] % patch:
-      raise ValueError(
-        f"forecaster.model.patch {patch} does not divide the latent grid"
-        f" {latents.shape[-3:-1]}."
-      )
-    return einops.rearrange(
-      latents,
-      "... t (h p) (w q) C -> ... t (h w) (p q C)",
-      p=patch,
-      q=patch,
-    )
-
   def _angles(self, times: Array, grid: tuple[int, int]) -> jax.Array:
     patch = self.config.patch
     return attention.rotary_angles(
       times, grid[0] // patch, grid[1] // patch, self.config.head_dim
     )
 
-  def _noise(self, t: Float[Array, "B S t"]) -> jax.Array:
+  def _noise(
+    self, t: Float[Array, "B S t"], condition: Array | None = None
+  ) -> jax.Array:
     """Embeds noise levels; the position axis is kept for broadcasting."""
-    return nn.silu(self.noise_mlp(noise_features(t)))[..., None, :]
+    embedding = self.noise_mlp(noise_features(t))
+    if condition is not None:
+      embedding += self.condition_in(condition)[:, :, None]
+    return nn.silu(embedding)[..., None, :]
 
   def _context_tokens(self, context: Array, drop: Array | None) -> jax.Array:
-    tokens = self.context_in(self._patchify(context))
+    tokens = self.context_in(patchify(context, self.config.patch))
     if drop is not None:
       tokens = jnp.where(drop[:, None, None, None], self.absent_context, tokens)
     return (tokens + self.context_type)[:, None]
@@ -281,6 +276,7 @@ class Denoiser(nn.Module):
     z: Float[Array, "B S tf h w C"],
     t_noise: Float[Array, "B S tf"],
     times: Float[Array, "B t"],
+    condition: Float[Array, "B S k"] | None = None,
   ) -> Float[Array, "B S tf h w C"]:
     """Predicts from noisy targets.
 
@@ -289,15 +285,16 @@ class Denoiser(nn.Module):
       z: noisy targets; S samples, or noise draws, of each example.
       t_noise: their noise levels per slot.
       times: seconds of all slots, context first.
+      condition: of size `config.condition_dim`, if that is not 0.
 
     Returns:
       The network's output in the shape of `z`, float32.
     """
     tf, rows, columns = z.shape[2:5]
-    patches = self._patchify(z)
+    patches = patchify(z, self.config.patch)
     x = self.target_in(patches) + self.target_type
     angles = self._angles(times[:, -tf:], (rows, columns))
-    noise = target_noise = self._noise(t_noise)
+    noise = target_noise = self._noise(t_noise, condition)
     shared = cache.get("shared", [None] * self.config.depth)
     if self.config.conditioning == "joint_full":
       tc = cache["tokens"].shape[2]
@@ -319,14 +316,7 @@ class Denoiser(nn.Module):
       x, condition = self.head(patches, x, target_noise, angles)
     shift, scale = jnp.split(self.out_modulation(condition), 2, axis=-1)
     out = self.out_proj(modulate(x.astype(jnp.float32), shift, scale))
-    patch = self.config.patch
-    return einops.rearrange(
-      out,
-      "B S t (h w) (p q C) -> B S t (h p) (w q) C",
-      h=rows // patch,
-      p=patch,
-      q=patch,
-    )
+    return unpatchify(out, rows, self.config.patch)
 
   def __call__(
     self,
@@ -334,9 +324,11 @@ class Denoiser(nn.Module):
     z: Float[Array, "B S tf h w C"],
     t_noise: Float[Array, "B S tf"],
     times: Float[Array, "B t"],
+    condition: Float[Array, "B S k"] | None = None,
   ) -> Float[Array, "B S tf h w C"]:
     """Encodes the context and predicts, as initialization needs it."""
-    return self.denoise(self.encode_context(context, times), z, t_noise, times)
+    cache = self.encode_context(context, times)
+    return self.denoise(cache, z, t_noise, times, condition)
 
 
 class WideHead(nn.Module):

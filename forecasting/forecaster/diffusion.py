@@ -73,6 +73,11 @@ class DiffusionForecaster:
         f" now and then: set forecaster.{self.name}.context_dropout above 0."
       )
 
+  @property
+  def calls(self) -> int:
+    """Network calls of one sample."""
+    return len(self.table.times) * (2 if self.guidance else 1)
+
   def init(self, key: PRNGKey) -> Params:
     """Returns fresh parameters."""
     return init_network(self.network, self.spec, key)
@@ -211,18 +216,41 @@ class DiffusionForecaster:
       )
       return first + self.guidance * (first - rest[0]) if rest else first
 
-    spec, chunk = self.spec, self.chunk
+    spec = self.spec
     shape = (spec.tf, spec.h, spec.w, spec.channels)
-    # Whole chunks always: their shape, and so rounding, knows no num_samples.
-    padded = -(-num_samples // chunk) * chunk
-    chunks = einops.rearrange(
-      objective.fold_each(keys, padded), "B (n c) -> n B c", c=chunk
+    drawn = in_chunks(
+      lambda keys: sampler.draw(x0_hat, self.table, keys, shape),
+      keys,
+      num_samples,
+      self.chunk,
     )
-    drawn = jax.lax.map(
-      lambda keys: sampler.draw(x0_hat, self.table, keys, shape), chunks
-    )
-    drawn = einops.rearrange(drawn, "n B c ... -> B (n c) ...")
-    return self.transform.invert_future(drawn[:, :num_samples], context)
+    return self.transform.invert_future(drawn, context)
+
+
+def in_chunks(
+  draw: Callable[[jax.Array], jax.Array],
+  keys: Key[Array, "B"],
+  num_samples: int,
+  chunk: int,
+) -> Float[Array, "B S ..."]:
+  """Draws samples a chunk at a time, which bounds memory.
+
+  Args:
+    draw: keys [B c] -> samples [B c ...].
+    keys: one key per example; sample s uses fold_in(key, s).
+    num_samples: S.
+    chunk: samples of each example drawn at a time.
+
+  Returns:
+    All samples.
+  """
+  # Whole chunks always: their shape, and so rounding, knows no num_samples.
+  padded = -(-num_samples // chunk) * chunk
+  chunks = einops.rearrange(
+    objective.fold_each(keys, padded), "B (n c) -> n B c", c=chunk
+  )
+  drawn = jax.lax.map(draw, chunks)
+  return einops.rearrange(drawn, "n B c ... -> B (n c) ...")[:, :num_samples]
 
 
 def each_example(
@@ -253,10 +281,12 @@ def each_example(
 def init_network(network: Denoiser, spec: LatentSpec, key: PRNGKey) -> Params:
   """Initializes the transformer for latents of `spec`."""
   grid = (spec.h, spec.w, spec.channels)
+  condition_dim = network.config.condition_dim
   return network.init(
     key,
     jnp.zeros((1, spec.tc, *grid)),
     jnp.zeros((1, 1, spec.tf, *grid)),
     jnp.zeros((1, 1, spec.tf)),
     jnp.zeros((1, spec.tc + spec.tf)),
+    jnp.zeros((1, 1, condition_dim)) if condition_dim else None,
   )

@@ -41,6 +41,7 @@ class RegressionForecaster:
   name: str = dataclasses.field(default="regression", init=False)
   trainable: bool = dataclasses.field(default=True, init=False)
   deterministic: bool = dataclasses.field(default=True, init=False)
+  calls: int = dataclasses.field(default=1, init=False)
 
   def __post_init__(self):
     if self.loss_name not in LOSSES:

@@ -159,14 +159,15 @@ def test_latent_persistence_repeats_the_last_slot():
 
 def test_climatology_draws_from_the_bank():
   forecaster = make_forecaster("climatology", tiny.config(), SPEC, None)
-  bank = tiny.batch(6)["future"]
+  bank = tiny.batch(6)
   data, keys = tiny.batch(32), jax.random.split(jax.random.key(0), 32)
   params = forecaster.fit(bank)
   out = np.asarray(
     forecaster.sample(params, data["context"], data["times"], keys, 10)
   )
   same = np.all(
-    out[:, :, None] == np.asarray(bank)[None, None], axis=(3, 4, 5, 6)
+    out[:, :, None] == np.asarray(bank["future"])[None, None],
+    axis=(3, 4, 5, 6),
   )
   assert np.all(same.sum(-1) == 1)
   counts = same.sum((0, 1))
@@ -176,4 +177,4 @@ def test_climatology_draws_from_the_bank():
   with pytest.raises(ValueError, match="fit"):
     forecaster.init(keys[0])
   with pytest.raises(ValueError, match="expected"):
-    forecaster.fit(bank[:, :1])
+    forecaster.fit(bank | {"future": bank["future"][:, :1]})
