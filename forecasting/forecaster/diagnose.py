@@ -50,6 +50,15 @@ def output_std(table: SamplerTable, std: float) -> float:
   return float(np.sqrt(covariance[0, 0]))
 
 
+def num_calls(sampler_cfg: ConfigDict | Mapping) -> int:
+  """Returns the network calls of one sample of a configured sampler.
+
+  Args:
+    sampler_cfg: `config.forecaster.sampler`.
+  """
+  return len(sampler_table(ConfigDict(sampler_cfg)).times)
+
+
 def spread_table(
   sampler_cfg: ConfigDict | Mapping, stds: Sequence[float] = DEFAULT_STDS
 ) -> dict[float, float]:

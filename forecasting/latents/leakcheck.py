@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from absl import app, flags
 from jaxtyping import UInt8
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from forecasting.backbones.encode import load_backbone
 from forecasting.latents.encoding import Encoder, encode_clips
@@ -59,11 +59,15 @@ def check(
   return float(np.abs(np.asarray(context) - np.asarray(other_context)).max())
 
 
-def main(argv: Sequence[str]) -> None:
-  """Checks the backbone of a config on random frames."""
-  if len(argv) > 1:
-    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-  config = _CONFIG.value
+def report(config: ConfigDict) -> bool:
+  """Checks the backbone of a config on random frames and prints the verdict.
+
+  Args:
+    config: sections `backbone` and `data` are read.
+
+  Returns:
+    Whether the context is free of the future.
+  """
   backbone = load_backbone(**config.backbone)
   spec, data = backbone.spec, config.data
   video = np.random.default_rng(0).integers(
@@ -75,7 +79,14 @@ def main(argv: Sequence[str]) -> None:
     f"{spec.name} {backbone.context_mode}: largest difference of context "
     f"latents {difference:g}, {verdict}"
   )
-  sys.exit(difference != 0)
+  return difference == 0
+
+
+def main(argv: Sequence[str]) -> None:
+  """Checks the backbone of a config."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  sys.exit(not report(_CONFIG.value))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""Binary: what can be known about a run before anything is trained.
+
+python -m forecasting.diagnose sampler --config=configs/quickstart.py
+python -m forecasting.diagnose leak --config=configs/quickstart.py
+
+`sampler` prints what share of the spread of the future a sampler returns if the
+network is exact, for the config's own and for others to compare with. `leak`
+checks that the context latents do not see the future, and exits with 1 if they
+do.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from forecasting.forecaster import diagnose
+from forecasting.latents import leakcheck
+
+# Beside the config's own: name, grid, steps, shift.
+_OTHERS = (
+  ("dpmpp_2m", "logsnr", 16, 1.0),
+  ("heun", "logsnr", 16, 1.0),
+  ("euler", "logsnr", 64, 1.0),
+  ("euler", "uniform", 50, 1.0),
+  ("euler", "shifted", 50, 6.9),
+  ("ancestral", "shifted", 50, 22.9),
+)
+
+
+def sampler_report(sampler: ConfigDict) -> str:
+  """Returns a table of the spread that samplers keep.
+
+  Args:
+    sampler: `config.forecaster.sampler`.
+  """
+  stds = diagnose.DEFAULT_STDS
+  names = "".join(f"  s = {std:<5g}" for std in stds)
+  lines = [
+    "Spread of the samples over that of the data, for an exact network and",
+    "data whose standard deviation given the context is s; 1.00 is right.",
+    "",
+    f"{'sampler':<32}{'calls':>6}{names}",
+  ]
+  others = [dict(zip(("name", "grid", "steps", "shift"), o)) for o in _OTHERS]
+  for label, changes in (
+    ("yours: ", {}),
+    *(("", change) for change in others),
+  ):
+    cfg = ConfigDict(sampler.to_dict() | changes)
+    calls, shares = diagnose.num_calls(cfg), diagnose.spread_table(cfg)
+    shift = f" {cfg.shift:g}" if cfg.grid == "shifted" else ""
+    title = f"{label}{cfg.name}, {cfg.grid}{shift}, {cfg.steps}"
+    cells = "".join(f"  {shares[std]:<9.2f}" for std in stds)
+    lines.append(f"{title:<32}{calls:>6}{cells}".rstrip())
+  return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs one diagnosis."""
+  config = _CONFIG.value
+  if list(argv[1:]) == ["sampler"]:
+    print(sampler_report(config.forecaster.sampler))
+  elif list(argv[1:]) == ["leak"]:
+    sys.exit(not leakcheck.report(config))
+  else:
+    raise app.UsageError(
+      f"unexpected arguments {' '.join(argv[1:])!r}: 'sampler' or 'leak'"
+    )
+
+
+if __name__ == "__main__":
+  _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+  flags.mark_flag_as_required("config")
+  app.run(main)
