@@ -5,6 +5,7 @@ alike.
 """
 
 import dataclasses
+import itertools
 import json
 import platform
 import subprocess
@@ -173,6 +174,8 @@ class Experiment:
       "layer": manifest.layer,
       "context_mode": manifest.context_mode,
       "dataset": manifest.dataset,
+      "dataset_train": self.stores["train"].manifest.dataset,
+      "skipped_train": dict(self.stores["train"].manifest.skipped),
       "seed": config.seed,
       "weights": "ema",
       "git_revision": git_revision(),
@@ -230,12 +233,14 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
   """
   stores = _open_stores(config, workdir)
   manifest = stores["train"].manifest
-  for task in config.tasks:
-    missing = set(TASKS[task].labels) - set(manifest.labels)
+  # Training and evaluation may use different data.
+  for task, split in itertools.product(config.tasks, ("train", "eval")):
+    found = stores[split].manifest
+    missing = set(TASKS[task].labels) - set(found.labels)
     if missing:
       raise ValueError(
         f"tasks: {task!r} needs the labels {sorted(missing)}, which "
-        f"{manifest.dataset} does not have; choose other tasks or data"
+        f"{found.dataset} ({split}) does not have; choose other tasks or data"
       )
   slots, h, w, channels = manifest.clip_shape
   context_slots = manifest.context_shape[0]
