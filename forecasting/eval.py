@@ -4,9 +4,11 @@ python -m forecasting.eval --config=configs/quickstart.py \
   --workdir=runs/quickstart
 
 Gives the numbers that `main` gave for the same checkpoint, since both call one
-evaluator; with --config.eval.* it scores with other settings.
+evaluator; with --config.eval.* it scores with other settings. Runs in one
+process, whatever number trained.
 """
 
+import os
 from collections.abc import Sequence
 
 from absl import app, flags, logging
@@ -14,13 +16,18 @@ from ml_collections import config_flags
 
 from forecasting import experiment, validation
 from forecasting import main as main_lib
-from forecasting.training import steps
+from forecasting.training import distributed, steps
 
 
 def main(argv: Sequence[str]) -> None:
   """Parses flags and evaluates."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  if distributed.settings(os.environ) is not None:
+    raise app.UsageError(
+      "eval runs in one process: start it on one host, without "
+      f"{distributed.COORDINATOR}"
+    )
   config = _CONFIG.value
   workdir = main_lib.default_workdir(config, _WORKDIR.value)
   validation.validate(config)

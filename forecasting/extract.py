@@ -38,6 +38,7 @@ from forecasting.latents.encoding import PREPROCESSING, Encoder, encode_clips
 from forecasting.latents.manifest import Manifest
 from forecasting.latents.records import example_id
 from forecasting.latents.store import LatentStore
+from forecasting.training import distributed
 from forecasting.training.steps import enable_compilation_cache
 
 Encode = Callable[[np.ndarray, np.ndarray], tuple[jax.Array, jax.Array]]
@@ -67,7 +68,7 @@ def ensure_store(
     StoreError: damaged shards; says how to mend them.
   """
   backbone = backbone or load_backbone(**config.backbone)
-  source = open_source(config.data, split, _root(config.data, workdir, "data"))
+  source = _source(config, split, workdir)
   wanted = describe(config, backbone, source)
   path = store_path(config, backbone, source, workdir)
   if _num_stored(path, wanted) >= len(source):
@@ -102,7 +103,7 @@ def extract(
     StoreError: disk full or folder not writable.
   """
   backbone = backbone or load_backbone(**config.backbone)
-  source = open_source(config.data, split, _root(config.data, workdir, "data"))
+  source = _source(config, split, workdir)
   return _extract(config, workdir, backbone, source)
 
 
@@ -306,6 +307,12 @@ def _make_encode(
   return run, batch_size
 
 
+def _source(config: ConfigDict, split: str, workdir: Path) -> ClipSource:
+  """Opens the clips of a split; one process makes what is missing."""
+  with distributed.first_process_first(f"clips {split}"):
+    return open_source(config.data, split, _root(config.data, workdir, "data"))
+
+
 def _root(config: ConfigDict, workdir: Path, name: str) -> Path:
   return Path(config.root) if config.root else Path(workdir) / name
 
@@ -327,6 +334,7 @@ def main(argv: Sequence[str]) -> None:
   """Parses flags and extracts split by split."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  distributed.initialize()
   config = _CONFIG.value
   validation.validate(config)
   splits = _SPLIT.value or ["train", "eval"]
@@ -338,7 +346,8 @@ def main(argv: Sequence[str]) -> None:
   backbone = load_backbone(**config.backbone)
   for split in splits:
     latents = extract(config, split, Path(_WORKDIR.value), backbone)
-    print(f"{split}: {len(latents)} clips in {latents.path}")
+    if jax.process_index() == 0:
+      print(f"{split}: {len(latents)} clips in {latents.path}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ python -m forecasting.main --config=configs/quickstart.py
 
 Everything is kept under --workdir (default runs/<config name>): data, latents,
 checkpoints, `metrics.jsonl`, `results.jsonl`, `report.html`. Running the same
-command again resumes where it stopped.
+command again resumes where it stopped. Several processes train one run together
+(`training/distributed.py`); `eval`, in one process, scores it then.
 """
 
 from collections.abc import Sequence
@@ -18,10 +19,10 @@ from forecasting import experiment, validation
 from forecasting.latents import pipeline
 from forecasting.report import page, results
 from forecasting.samples.panels import Panels
-from forecasting.training import checkpoint, loop, mesh, steps
+from forecasting.training import checkpoint, distributed, loop, mesh, steps
 
 
-def run(config: ConfigDict, workdir: Path) -> Path:
+def run(config: ConfigDict, workdir: Path) -> Path | None:
   """Runs everything that a config describes.
 
   Args:
@@ -29,7 +30,7 @@ def run(config: ConfigDict, workdir: Path) -> Path:
     workdir: holds all it reads and writes.
 
   Returns:
-    Path of the report.
+    Path of the report; None in one of several processes, which only train.
 
   Raises:
     ValueError: the config cannot run; lists every problem.
@@ -39,10 +40,13 @@ def run(config: ConfigDict, workdir: Path) -> Path:
   """
   validation.validate(config)
   validation.check_workdir(workdir)
-  experiment.save_config(config, workdir)
+  if jax.process_index() == 0:
+    experiment.save_config(config, workdir)
   steps.enable_compilation_cache(workdir / "compiled")
   run_ = experiment.open_experiment(config, workdir)
   train(run_, workdir)
+  if jax.process_count() > 1:
+    return None
   return evaluate(run_, workdir)
 
 
@@ -95,10 +99,16 @@ def main(argv: Sequence[str]) -> None:
   """Parses flags and runs."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  distributed.initialize()
   config = _CONFIG.value
   print(f"devices: {jax.devices()}")
-  report = run(config, default_workdir(config, _WORKDIR.value))
-  print(f"report: {report}")
+  workdir = default_workdir(config, _WORKDIR.value)
+  if report := run(config, workdir):
+    print(f"report: {report}")
+  elif jax.process_index() == 0:
+    print(
+      f"trained; score with python -m forecasting.eval, --workdir={workdir}"
+    )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -250,7 +251,8 @@ def _save_stats(stats: LatentStats, store: LatentStore, num_clips: int) -> None:
     stats._asdict(), metadata=_about(store, num_clips)
   )
   file: Path = store.path / FILE_NAME
-  if os.access(file.parent, os.W_OK):  # a store may be shared, read-only
+  # A store may be shared, read-only. All processes compute the same.
+  if jax.process_index() == 0 and os.access(file.parent, os.W_OK):
     manifest_lib.write_atomically(file, content)
 
 
