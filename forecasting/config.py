@@ -200,19 +200,7 @@ def forecaster_config() -> ConfigDict:
         "steps": 50,
         "eta": 0.0,
       },
-      "sampler": {
-        "name": "dpmpp_2m",  # 'euler', 'heun', 'ddim', 'ancestral', 'sde'
-        "grid": "logsnr",  # 'uniform', 'shifted', 'edm'
-        "steps": 16,
-        "t_max": 0.998,
-        "t_min": 0.005,
-        "shift": 1.0,
-        "rho": 7.0,
-        "eta": 0.0,
-        "churn": 0.0,
-        "noise_inflation": 1.0,
-        "guidance": 0.0,
-      },
+      "sampler": sampler_config(),
       "regression": {"loss": "mse"},  # or 'smooth_l1'
       "energy": {
         "noise_dim": 32,  # of the noise that tells samples apart
@@ -229,6 +217,25 @@ def forecaster_config() -> ConfigDict:
       },
       # Added to the inputs' covariance, as a share of their mean variance.
       "ridge_latent": {"penalty": 1e-2},
+    }
+  )
+
+
+def sampler_config() -> ConfigDict:
+  """From noise to data: step rule and grid of `flow` (forecaster.md 6)."""
+  return ConfigDict(
+    {
+      "name": "dpmpp_2m",  # 'euler', 'heun', 'ddim', 'ancestral', 'sde'
+      "grid": "logsnr",  # 'uniform', 'shifted', 'edm'
+      "steps": 16,
+      "t_max": 0.998,
+      "t_min": 0.005,
+      "shift": 1.0,
+      "rho": 7.0,
+      "eta": 0.0,
+      "churn": 0.0,
+      "noise_inflation": 1.0,
+      "guidance": 0.0,
     }
   )
 
