@@ -76,7 +76,7 @@ def evaluate(run_: experiment.Experiment, workdir: Path) -> Path:
   """Scores the newest checkpoint of a workdir and writes its report."""
   params = checkpoint.restore_ema(workdir)
   panels = Panels(run_.config.eval.num_panels, run_.config.data.num_context)
-  step = 0
+  step = checkpoint.newest_step(workdir)
   for row in run_.evaluate(params, step, panels):
     results.write_rows(workdir / "results.jsonl", [row])
     _announce(row)

@@ -57,6 +57,12 @@ def test_every_row_has_intervals_around_its_scores(finished):
     assert row["scores"]["perception"]["value"] is not None
 
 
+def test_trained_rows_say_how_long(finished):
+  for row in rows(finished).values():
+    trained = row["kind"] == "trained"
+    assert (row["step"] or 0) > 0 if trained else row["step"] is None
+
+
 def test_eval_repeats_the_numbers_of_main(finished):
   before = rows(finished)
   run("eval", finished, "--config=configs/quickstart.py:smoke")
