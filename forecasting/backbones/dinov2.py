@@ -31,7 +31,7 @@ from forecasting.backbones.resampling import (
   torch_bicubic,
   torch_bicubic_antialiased,
 )
-from forecasting.backbones.spec import BackboneSpec, Family, Route
+from forecasting.backbones.spec import IMAGENET, BackboneSpec, Family, Route
 from forecasting.backbones.torch_names import (
   OFFICIAL,
   Layout,
@@ -273,8 +273,7 @@ def _spec(
     depth=depth,
     heads=heads,
     mlp_dim=mlp_dim,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
+    **IMAGENET,
     sizes={"table": 37, "mlp": "swiglu" if size == "g" else "gelu"},
     options={"pos_interp": "official", "frames_at_once": AUTOMATIC},
     source="facebookresearch/dinov2",

@@ -18,7 +18,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float, Int
 
-from forecasting.backbones.spec import BackboneSpec, Family, Route
+from forecasting.backbones.spec import BackboneSpec, Family, Route, spec_maker
 from forecasting.backbones.vit import BlockConfig, Transformer, wave_positions
 from forecasting.shapes import Array
 
@@ -242,33 +242,14 @@ _BUCKET = "https://storage.googleapis.com/representations4d/checkpoints"
 _RELEASED = "CC-BY-4.0"
 
 
-def _spec(
-  name: str,
-  width: int,
-  depth: int,
-  heads: int,
-  mlp_dim: int,
-  *,
-  resolution: int = 224,
-  patch: int = 16,
-  **fields: str,
-) -> BackboneSpec:
-  """Returns the spec of one size."""
-  return BackboneSpec(
-    name=name,
-    family="4ds",
-    resolution=resolution,
-    num_frames=16,
-    tubelet=2,
-    patch=patch,
-    width=width,
-    depth=depth,
-    heads=heads,
-    mlp_dim=mlp_dim,
-    layer=str(READOUT_DEPTH),
-    source="google-deepmind/representations4d",
-    **fields,
-  )
+_spec = spec_maker(
+  family="4ds",
+  resolution=224,
+  tubelet=2,
+  patch=16,
+  layer=str(READOUT_DEPTH),
+  source="google-deepmind/representations4d",
+)
 
 
 FAMILY = Family(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from forecasting.backbones.rotary import RotaryEncoder, build_rotary
-from forecasting.backbones.spec import BackboneSpec, Family, Route
+from forecasting.backbones.spec import BackboneSpec, Family, Route, spec_maker
 from forecasting.backbones.torch_names import OFFICIAL, find, strip
 
 
@@ -29,35 +29,16 @@ def route(name: str, spec: BackboneSpec) -> Sequence[Route] | None:
   return find(strip(name, "module.", "backbone."), OFFICIAL, spec.heads)
 
 
-def _spec(
-  name: str,
-  width: int,
-  depth: int,
-  heads: int,
-  mlp_dim: int,
-  *,
-  resolution: int = 256,
-  patch: int = 16,
-  **fields: str,
-) -> BackboneSpec:
-  """Returns the spec of one size."""
-  return BackboneSpec(
-    name=name,
-    family="next_vid",
-    resolution=resolution,
-    num_frames=16,
-    tubelet=2,
-    patch=patch,
-    width=width,
-    depth=depth,
-    heads=heads,
-    mlp_dim=mlp_dim,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-    options={"weights": "default"},
-    source="arXiv 2512.21004",
-    **fields,
-  )
+_spec = spec_maker(
+  family="next_vid",
+  resolution=256,
+  tubelet=2,
+  patch=16,
+  mean=(0.5, 0.5, 0.5),
+  std=(0.5, 0.5, 0.5),
+  options={"weights": "default"},
+  source="arXiv 2512.21004",
+)
 
 
 FAMILY = Family(

@@ -29,7 +29,7 @@ from forecasting.backbones.framewise import (
   frames_at_once,
 )
 from forecasting.backbones.resampling import aligned_linear, resample
-from forecasting.backbones.spec import BackboneSpec, Family, Route
+from forecasting.backbones.spec import BackboneSpec, Family, Route, spec_maker
 from forecasting.backbones.torch_names import (
   Layout,
   convolution,
@@ -240,43 +240,25 @@ def _route_flax(name: str, spec: BackboneSpec) -> Sequence[Route] | None:
 _BUCKET = "https://storage.googleapis.com/big_vision"
 
 
-def _spec(
-  name: str,
-  width: int,
-  depth: int,
-  heads: int,
-  mlp_dim: int,
-  *,
-  resolution: int = 224,
-  patch: int = 14,
-  file: str = "",
-  file_size: str = "",
-  **fields: str,
-) -> BackboneSpec:
-  """Returns the spec of one size; `file` is relative to the bucket."""
-  if file:
-    fields |= {
-      "license": "Apache-2.0",
-      "checkpoint": file.rpartition("/")[2],
-      "download": f"{_BUCKET}/{file} ({file_size} with the text tower)",
-    }
-  return BackboneSpec(
-    name=name,
-    family="siglip",
-    resolution=resolution,
-    num_frames=16,
-    tubelet=1,
-    patch=patch,
-    width=width,
-    depth=depth,
-    heads=heads,
-    mlp_dim=mlp_dim,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-    options={"frames_at_once": AUTOMATIC},
-    source="google-research/big_vision",
-    **fields,
-  )
+_spec = spec_maker(
+  family="siglip",
+  resolution=224,
+  tubelet=1,
+  patch=14,
+  mean=(0.5, 0.5, 0.5),
+  std=(0.5, 0.5, 0.5),
+  options={"frames_at_once": AUTOMATIC},
+  source="google-research/big_vision",
+)
+
+
+def _released(file: str, size: str) -> dict[str, str]:
+  """Returns the fields of a spec whose weights are in the bucket."""
+  return {
+    "license": "Apache-2.0",
+    "checkpoint": file.rpartition("/")[2],
+    "download": f"{_BUCKET}/{file} ({size} with the text tower)",
+  }
 
 
 FAMILY = Family(
@@ -302,8 +284,9 @@ FAMILY = Family(
       4096,
       resolution=256,
       patch=16,
-      file="siglip/webli_en_l16_256_60552751.npz",
-      file_size="0.65B parameters, 2.6 GB",
+      **_released(
+        "siglip/webli_en_l16_256_60552751.npz", "0.65B parameters, 2.6 GB"
+      ),
     ),
     _spec(
       "siglip_so400m",
@@ -311,8 +294,9 @@ FAMILY = Family(
       27,
       16,
       4304,
-      file="siglip/webli_en_so400m_224_57633886.npz",
-      file_size="0.9B parameters, 3.5 GB",
+      **_released(
+        "siglip/webli_en_so400m_224_57633886.npz", "0.9B parameters, 3.5 GB"
+      ),
     ),
     _spec(
       "siglip2_g_opt",
@@ -322,8 +306,7 @@ FAMILY = Family(
       6144,
       resolution=256,
       patch=16,
-      file="siglip2/siglip2_g-opt16_256.npz",
-      file_size="1.9B parameters, 7.5 GB",
+      **_released("siglip2/siglip2_g-opt16_256.npz", "1.9B parameters, 7.5 GB"),
     ),
     _spec("siglip_g_opt", 1536, 48, 16, 8192, substitute="siglip_so400m"),
   ),

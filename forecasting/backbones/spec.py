@@ -11,6 +11,9 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
+# Mean and standard deviation of ImageNet, on which many were trained.
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
 # Where an array of a checkpoint goes: path of the parameter, joined by '/', and
 # what to do to the array on the way.
 Route = tuple[str, Callable[[np.ndarray], np.ndarray]]
@@ -95,6 +98,28 @@ class BackboneSpec:
     return min((0 - m) / s for m, s in pairs), max(
       (1 - m) / s for m, s in pairs
     )
+
+
+def spec_maker(**shared: Any) -> Callable[..., BackboneSpec]:
+  """Returns the function that makes the specs of one family.
+
+  Args:
+    **shared: fields that its backbones have in common.
+
+  Returns:
+    (name, width, depth, heads, mlp_dim, **fields) -> spec of 16 frames, as the
+    paper has them; `fields` replace the shared ones.
+  """
+
+  def make(
+    name: str, width: int, depth: int, heads: int, mlp_dim: int, **fields: Any
+  ) -> BackboneSpec:
+    sizes = {"width": width, "depth": depth, "heads": heads, "mlp_dim": mlp_dim}
+    return BackboneSpec(
+      name=name, **({"num_frames": 16} | sizes | shared | fields)
+    )
+
+  return make
 
 
 def nearest_block(relative_depth: float, depth: int) -> int:

@@ -22,7 +22,13 @@ from einops import rearrange
 from jaxtyping import Float
 
 from forecasting.backbones.four_ds import PatchKernel, to_patches
-from forecasting.backbones.spec import BackboneSpec, Family, Route
+from forecasting.backbones.spec import (
+  IMAGENET,
+  BackboneSpec,
+  Family,
+  Route,
+  spec_maker,
+)
 from forecasting.backbones.torch_names import (
   OFFICIAL,
   Layout,
@@ -195,39 +201,17 @@ _ZOO = "https://github.com/MCG-NJU/VideoMAE/blob/main/MODEL_ZOO.md"
 _DISTILLED = "https://huggingface.co/OpenGVLab/VideoMAE2/resolve/main/distill"
 
 
-def _spec(
-  name: str,
-  width: int,
-  depth: int,
-  heads: int,
-  mlp_dim: int,
-  *,
-  resolution: int = 224,
-  patch: int = 16,
-  final_norm: bool = True,
-  source: str = "MCG-NJU/VideoMAE",
-  license: str = "CC-BY-NC-4.0",
-  **fields: str,
-) -> BackboneSpec:
-  """Returns the spec of one size."""
-  return BackboneSpec(
-    name=name,
-    family="videomae",
-    resolution=resolution,
-    num_frames=16,
-    tubelet=2,
-    patch=patch,
-    width=width,
-    depth=depth,
-    heads=heads,
-    mlp_dim=mlp_dim,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    options={"final_norm": final_norm, "norm_epsilon": NORM_EPSILON},
-    source=source,
-    license=license,
-    **fields,
-  )
+_OPTIONS = {"final_norm": True, "norm_epsilon": NORM_EPSILON}
+_spec = spec_maker(
+  family="videomae",
+  resolution=224,
+  tubelet=2,
+  patch=16,
+  **IMAGENET,
+  options=_OPTIONS,
+  source="MCG-NJU/VideoMAE",
+  license="CC-BY-NC-4.0",
+)
 
 
 FAMILY = Family(
@@ -282,7 +266,8 @@ FAMILY = Family(
       12,
       12,
       3072,
-      final_norm=False,  # fine-tuned while it was distilled
+      options=_OPTIONS
+      | {"final_norm": False},  # fine-tuned while it was distilled
       source="OpenGVLab/VideoMAEv2",
       checkpoint="vit_b_k710_dl_from_giant.pth",
       download=f"{_DISTILLED}/vit_b_k710_dl_from_giant.pth (87M parameters,"

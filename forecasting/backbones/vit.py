@@ -21,8 +21,29 @@ from jaxtyping import Bool, Float
 from forecasting.shapes import Array
 
 NORM_EPSILON = 1e-6
-LONGEST_WAVE = 30.0  # of initial positions, over the shortest; our choice
+# Over the shortest, which turns by 1 rad a slot or token; our choice.
+LONGEST_WAVE = 30.0
 MANY_TOKENS = 1024  # whose logits leave a CPU's cache; our measurement
+
+
+def waves(places: Float[Array, "*X a"], width: int) -> Float[Array, "*X D"]:
+  """Returns sines and cosines of places, axis by axis.
+
+  Args:
+    places: coordinates, counted in slots and tokens.
+    width: features, shared equally by the waves; zeros for what is left.
+
+  Returns:
+    Values in [-1, 1], an array of the same library and precision as `places`.
+  """
+  xp = jnp if isinstance(places, jax.Array) else np
+  count = width // (2 * places.shape[-1])
+  rates = LONGEST_WAVE ** (-np.arange(count) / max(count - 1, 1))
+  angles = places[..., None] * rates
+  both = xp.concatenate([xp.sin(angles), xp.cos(angles)], axis=-1)
+  flat = rearrange(both, "... a k -> ... (a k)")
+  rest = width - flat.shape[-1]
+  return xp.pad(flat, [(0, 0)] * (flat.ndim - 1) + [(0, rest)])
 
 
 def wave_positions(
@@ -35,21 +56,15 @@ def wave_positions(
 
   Args:
     grid: slots, rows and columns.
-    width: features; a sixth of them for each of the six waves, and zeros for
-      what is left.
+    width: features, as in `waves`.
 
   Returns:
     Values in [-1, 1], float32.
 
   Source: VideoMAE and V-JEPA fix such tables; learning on is our choice.
   """
-  count = width // 6
-  rates = LONGEST_WAVE ** (-np.arange(count) / max(count - 1, 1))
-  angles = np.stack(np.indices(grid), axis=-1)[..., None] * rates
-  waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
-  waves = rearrange(waves, "t h w i k -> t h w (i k)")
-  rest = width - waves.shape[-1]
-  return np.pad(waves, ((0, 0),) * 3 + ((0, rest),)).astype(np.float32)
+  places = np.stack(np.indices(grid), axis=-1).astype(np.float64)
+  return waves(places, width).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)

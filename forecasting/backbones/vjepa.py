@@ -23,7 +23,13 @@ from einops import rearrange
 from jaxtyping import Float
 
 from forecasting.backbones.four_ds import PatchKernel, to_patches
-from forecasting.backbones.spec import BackboneSpec, Family, Route
+from forecasting.backbones.spec import (
+  IMAGENET,
+  BackboneSpec,
+  Family,
+  Route,
+  spec_maker,
+)
 from forecasting.backbones.torch_names import OFFICIAL, find, strip
 from forecasting.backbones.vit import NORM_EPSILON, BlockConfig, Transformer
 from forecasting.shapes import Array
@@ -166,35 +172,15 @@ def _to_grid(
   return rearrange(array, "1 (t h w) D -> t h w D", t=slots, h=rows)
 
 
-def _spec(
-  name: str,
-  width: int,
-  depth: int,
-  heads: int,
-  mlp_dim: int,
-  *,
-  resolution: int = 224,
-  patch: int = 16,
-  **fields: str,
-) -> BackboneSpec:
-  """Returns the spec of one size."""
-  return BackboneSpec(
-    name=name,
-    family="vjepa",
-    resolution=resolution,
-    num_frames=16,
-    tubelet=2,
-    patch=patch,
-    width=width,
-    depth=depth,
-    heads=heads,
-    mlp_dim=mlp_dim,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    options={"pos_time": POS_TIME[0], "weights": "default"},
-    source="facebookresearch/jepa",
-    **fields,
-  )
+_spec = spec_maker(
+  family="vjepa",
+  resolution=224,
+  tubelet=2,
+  patch=16,
+  **IMAGENET,
+  options={"pos_time": POS_TIME[0], "weights": "default"},
+  source="facebookresearch/jepa",
+)
 
 
 def _released(folder: str, size: str) -> dict[str, str]:

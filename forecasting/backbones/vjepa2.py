@@ -13,7 +13,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from forecasting.backbones.rotary import RotaryEncoder, build_rotary
-from forecasting.backbones.spec import BackboneSpec, Family, Route
+from forecasting.backbones.spec import (
+  IMAGENET,
+  BackboneSpec,
+  Family,
+  Route,
+  spec_maker,
+)
 from forecasting.backbones.torch_names import (
   OFFICIAL,
   Layout,
@@ -62,35 +68,15 @@ def route(name: str, spec: BackboneSpec) -> Sequence[Route] | None:
   return find(name, layout, spec.heads)
 
 
-def _spec(
-  name: str,
-  width: int,
-  depth: int,
-  heads: int,
-  mlp_dim: int,
-  *,
-  resolution: int = 256,
-  patch: int = 16,
-  **fields: str,
-) -> BackboneSpec:
-  """Returns the spec of one size."""
-  return BackboneSpec(
-    name=name,
-    family="vjepa2",
-    resolution=resolution,
-    num_frames=16,
-    tubelet=2,
-    patch=patch,
-    width=width,
-    depth=depth,
-    heads=heads,
-    mlp_dim=mlp_dim,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    options={"weights": "default"},
-    source="facebookresearch/vjepa2",
-    **fields,
-  )
+_spec = spec_maker(
+  family="vjepa2",
+  resolution=256,
+  tubelet=2,
+  patch=16,
+  **IMAGENET,
+  options={"weights": "default"},
+  source="facebookresearch/vjepa2",
+)
 
 
 def _released(file: str, size: str) -> dict[str, str]:

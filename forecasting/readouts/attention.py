@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array as JaxArray
 from jaxtyping import Float, Int
 
-from forecasting.readouts.positions import token_places, waves
+from forecasting.readouts.positions import stamps, token_places
 from forecasting.shapes import Array
 
 EMBEDDING_INIT = nn.initializers.normal(0.02)
@@ -309,8 +309,8 @@ class AttentionReadout(nn.Module):
       raise ValueError("a readout with a grid needs the places of its queries")
     gain = nn.initializers.constant(PLACE_GAIN)
     gain = self.param("place_gain", gain, (self.trunk.num_heads, 1))
-    stamps = waves(places, to_key.shape[0])
-    return gain * jnp.einsum("BQC,CKd->BQKd", stamps, to_key)
+    stamped = stamps(places, to_key.shape[0])
+    return gain * jnp.einsum("BQC,CKd->BQKd", stamped, to_key)
 
   def _keys_and_values(
     self, features: Float[Array, "B T N C"]
@@ -334,7 +334,7 @@ class AttentionReadout(nn.Module):
     shape = (num_frames, 1, channels)
     shift = shift + LearnedEmbedding(shape, name="temporal_posenc")()
     if self.trunk.grid is not None:
-      shift = shift + PLACE_SCALE * waves(
+      shift = shift + PLACE_SCALE * stamps(
         token_places(num_frames, self.trunk.grid), channels
       )
     projections, kernels = [], []

@@ -12,28 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from forecasting.backbones.vit import waves
 from forecasting.shapes import Array
 
 MODES = ("time", "space_time")
-LONGEST_WAVE = 30.0  # over the shortest, which turns by 1 rad a frame or token
 
 
-def waves(places: Float[Array, "*X 3"], channels: int) -> Float[Array, "*X C"]:
-  """Returns sines and cosines of places, with a mean square of about 1.
+def stamps(places: Float[Array, "*X 3"], channels: int) -> Float[Array, "*X C"]:
+  """Returns waves of places, with a mean square of about 1.
 
   Args:
     places: frame, row and column, counted from 0 in frames and tokens; may lie
       between them.
-    channels: C; a sixth of them for each of the six waves, and zeros for what
-      is left.
+    channels: C.
   """
-  count = channels // 6
-  rates = LONGEST_WAVE ** (-np.arange(count) / max(count - 1, 1))
-  angles = jnp.asarray(places, jnp.float32)[..., None] * rates
-  both = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-  flat = both.reshape(*both.shape[:-2], 6 * count) * np.sqrt(2.0)
-  rest = channels - flat.shape[-1]
-  return jnp.pad(flat, [(0, 0)] * (flat.ndim - 1) + [(0, rest)])
+  places = jnp.asarray(places, jnp.float32)
+  return waves(places, channels) * np.sqrt(2.0)
 
 
 def token_places(

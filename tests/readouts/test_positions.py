@@ -12,7 +12,7 @@ FRAMES, GRID, CHANNELS = 4, (3, 5), 48
 
 def test_waves_tell_neighbors_from_strangers():
   places = positions.token_places(FRAMES, GRID)
-  stamps = np.asarray(positions.waves(places, CHANNELS)).reshape(-1, CHANNELS)
+  stamps = np.asarray(positions.stamps(places, CHANNELS)).reshape(-1, CHANNELS)
   assert np.mean(stamps**2) == pytest.approx(1, abs=0.1)
   likeness = stamps @ stamps.T
   assert (likeness.argmax(1) == np.arange(len(stamps))).all()
@@ -24,7 +24,7 @@ def test_waves_tell_neighbors_from_strangers():
 
 
 def test_channels_that_are_left_over_stay_empty():
-  stamps = positions.waves(np.ones((2, 3), np.float32), 16)
+  stamps = positions.stamps(np.ones((2, 3), np.float32), 16)
   assert stamps.shape == (2, 16)
   np.testing.assert_array_equal(np.asarray(stamps)[:, 12:], 0)
 
