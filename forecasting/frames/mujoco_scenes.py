@@ -19,38 +19,33 @@ SPLITS = {"train": 0, "eval": 1, "futures": 2}
 LABELS = ("depth", "points", "boxes")
 
 # Part of every fingerprint: raise it when the same seed gives other clips.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
-class SceneConfig:
-  """What every scene has in common.
+class SceneConfig(physics.Course):
+  """What every scene has in common, and how it unfolds.
 
   Attributes:
     size: pixels per side; 64, 128 and 224 are the presets.
     rays: rays per pixel and side, 1 or 2 (antialiased).
-    num_frames: frames of a clip.
-    num_context: frames before the future's random stream acts.
     num_points: point tracks per clip.
     num_boxes: object slots per clip; scenes have up to 5 bodies.
-    interval: seconds between frames, a multiple of 4 ms (our choice: 0.9 s
-      a clip, in which a fall ends and most kicked bodies stay in view).
   """
 
   size: int = 64
   rays: int = 1
-  num_frames: int = 16
-  num_context: int = 4
   num_points: int = 64
   num_boxes: int = 5
-  interval: float = 0.06
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
-      if getattr(self, field.name) <= 0:
-        raise ValueError(
-          f"{field.name}={getattr(self, field.name)} must be positive"
-        )
+      value = getattr(self, field.name)
+      if field.name.endswith("_probability"):
+        if not 0 <= value <= 1:
+          raise ValueError(f"{field.name}={value} must be in [0, 1]")
+      elif value <= 0:
+        raise ValueError(f"{field.name}={value} must be positive")
     if self.rays not in (1, 2):
       raise ValueError(f"rays={self.rays} must be 1 or 2")
     if self.num_context >= self.num_frames:
@@ -102,11 +97,9 @@ def generate_scene(
     model,
     room,
     velocities,
+    config,
     context_rng,
     future_rng,
-    config.num_frames,
-    config.num_context,
-    config.interval,
   )
   data = mujoco.MjData(model)
   pictures = shading.render(

@@ -50,7 +50,7 @@ def test_clips_are_valid(scenes):
     assert clip["depth"].min() > 0
     # Every ray of a closed room hits something.
     assert scene.pictures.geoms.min() >= 0
-    np.testing.assert_allclose(np.diff(clip["seconds"]), 0.06, rtol=1e-5)
+    np.testing.assert_allclose(np.diff(clip["seconds"]), 0.04, rtol=1e-5)
 
 
 def test_static_points_stay_put_in_the_world(scenes):
@@ -330,7 +330,9 @@ def test_futures_share_their_context_and_differ_after_it():
 
 def test_kicks_go_both_ways_and_only_after_the_context():
   """Sideways speed gained over the kicks' frames has a mode on each side."""
-  config = mujoco_scenes.SceneConfig(size=8, num_frames=9)
+  config = mujoco_scenes.SceneConfig(
+    size=8, num_frames=9, turn_probability=0.0, kick_probability=0.6
+  )
   gains = []
   for future in range(40):
     scene = mujoco_scenes.generate_scene(config, 0, 2, 1, future)
@@ -344,6 +346,24 @@ def test_kicks_go_both_ways_and_only_after_the_context():
   left, right = np.mean(gains < -1), np.mean(gains > 1)
   assert 0.15 < left < 0.5
   assert 0.15 < right < 0.5
+
+
+def test_the_camera_turns_either_way_as_often_as_asked():
+  """Where the point looked at goes after the context, sideways."""
+  config = mujoco_scenes.SceneConfig(size=8, kick_probability=0.0)
+  moves, drifts = [], []
+  for future in range(60):
+    scene = mujoco_scenes.generate_scene(config, 0, 2, 1, future)
+    forward = scene.motion.camera_rotations[:, :, 2]
+    right = scene.motion.camera_rotations[NUM_CONTEXT - 1, :, 0]
+    drifts.append((forward[NUM_CONTEXT - 1] - forward[0]) @ right)
+    moves.append((forward[-1] - forward[NUM_CONTEXT - 1]) @ right)
+  steady = np.median(moves)  # most futures: the camera goes on as it drifts
+  turned = np.asarray(moves) - steady
+  assert np.ptp(drifts) == 0
+  assert 0.1 < np.mean(turned < -0.1) < 0.35
+  assert 0.1 < np.mean(turned > 0.1) < 0.35
+  assert np.mean(np.abs(turned) < 1e-6) > 0.4
 
 
 @pytest.mark.parametrize("size", [64, 128, 224])
@@ -370,9 +390,9 @@ def test_camera_stays_in_the_room_and_upright():
   for index in range(20):
     context, future = (np.random.default_rng([index, k]) for k in (0, 1))
     room = physics.draw_room(context)
-    eyes, looks = camera.walk(
-      context, future, room.camera_start, room.half, room.height, 50, 4
-    )
+    path = camera.drift(context, room.camera_start, 0.5, 50, 0.04)
+    path = camera.turn(future, path, 1.0, 4, 0.04)
+    eyes, looks = camera.confine(path, room.half, room.height)
     limit = np.array([*room.half, room.height])
     assert np.all(np.abs(eyes) < limit - 0.2)
     np.testing.assert_allclose(
@@ -391,6 +411,7 @@ def test_camera_stays_in_the_room_and_upright():
     ({"rays": 3}, "rays=3 must be 1 or 2"),
     ({"size": 0}, "size=0 must be positive"),
     ({"num_context": 16}, "leaves no future"),
+    ({"turn_probability": 1.5}, r"turn_probability=1.5 must be in \[0, 1\]"),
   ],
 )
 def test_impossible_settings_are_named(changes, message):

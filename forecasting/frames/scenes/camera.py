@@ -1,5 +1,9 @@
 """The moving camera: a pinhole of focal length 0.9 image widths.
 
+It drifts steadily, so that its context tells where it goes, unless it turns:
+after the context it may pan to the left or to the right, which nothing before
+announces.
+
 A pose is a position and a camera-to-world matrix whose columns are right,
 down and forward. A camera-frame point (x, y, z) lands on normalized image
 coordinates 0.5 + FOCAL * x / z, 0.5 + FOCAL * y / z.
@@ -15,10 +19,8 @@ from forecasting.shapes import Array
 FOCAL = 0.9  # image widths
 NEAR = 0.05  # meters; nothing closer is projected
 
-_SMOOTHNESS = 0.85  # autocorrelation of the walk's velocity
-_WALK_SIGMA = 0.03  # meters per frame
-_TURN_SIGMA = 0.05  # meters per frame of the point looked at
-_BLEND_FRAMES = 3  # over which the future's walk replaces the context's
+_TURN_SPEED = (0.75, 1.5)  # meters per second of the point looked at
+_BLEND_FRAMES = 3  # over which a turn gathers speed
 _MARGIN = 0.3  # meters kept from walls and ceiling
 _LOWEST = 0.5  # meters above the floor
 
@@ -48,56 +50,79 @@ def draw_start(
   return np.stack([position, target])
 
 
-def walk(
-  context_rng: np.random.Generator,
-  future_rng: np.random.Generator,
+def drift(
+  rng: np.random.Generator,
   start: Float[Array, "2 3"],
-  half: Float[Array, "2"],
-  height: float,
+  speed: float,
   num_frames: int,
-  num_context: int,
-) -> tuple[Float[Array, "T 3"], Float[Array, "T 3 3"]]:
-  """Walks the camera smoothly and at random through a clip.
-
-  Both streams draw a whole walk; the future's velocity replaces the context's
-  over the three frames that follow the context, so nothing before them shows
-  where the camera will go.
+  interval: float,
+) -> Float[Array, "T 2 3"]:
+  """Moves the camera and the point it looks at steadily through a clip.
 
   Args:
-    context_rng: stream of the context.
-    future_rng: stream of the future.
-    start: position and target of the first frame.
+    rng: stream of the context.
+    start: position and target of the first frame, meters.
+    speed: standard deviation of each component of both velocities, meters
+      per second.
+    num_frames: frames of the clip.
+    interval: seconds between frames.
+
+  Returns:
+    Position and target at every frame, meters.
+  """
+  velocity = speed * rng.standard_normal((2, 3))
+  seconds = interval * np.arange(num_frames)
+  return start + seconds[:, None, None] * velocity
+
+
+def turn(
+  rng: np.random.Generator,
+  path: Float[Array, "T 2 3"],
+  probability: float,
+  num_context: int,
+  interval: float,
+) -> Float[Array, "T 2 3"]:
+  """Pans the camera to the left or to the right after the context, or not.
+
+  Args:
+    rng: stream of the future.
+    path: from `drift`.
+    probability: that the camera turns.
+    num_context: frames of the context, whose poses stay as they are.
+    interval: seconds between frames.
+
+  Returns:
+    Position and target at every frame, meters.
+  """
+  turns = rng.random() < probability
+  speed = turns * rng.choice([-1.0, 1.0]) * rng.uniform(*_TURN_SPEED)
+  right = look_at(*path[num_context - 1])[:, 0]
+  frame = np.arange(len(path))
+  pace = np.clip((frame - num_context + 1) / _BLEND_FRAMES, 0, 1)
+  sideways = np.cumsum(pace * speed * interval)
+  turned = path.copy()
+  turned[:, 1] += sideways[:, None] * right
+  return turned
+
+
+def confine(
+  path: Float[Array, "T 2 3"], half: Float[Array, "2"], height: float
+) -> tuple[Float[Array, "T 3"], Float[Array, "T 3 3"]]:
+  """Keeps the camera inside the room and points it at its targets.
+
+  Args:
+    path: position and target at every frame, meters.
     half: half the room's extent along x and y, meters.
     height: height of the ceiling, meters.
-    num_frames: frames of the clip.
-    num_context: frames of the context.
 
   Returns:
     Positions, and camera-to-world matrices with columns right, down, forward.
   """
-  old = _velocities(context_rng, num_frames - 1)
-  new = _velocities(future_rng, num_frames - 1)
-  frame = np.arange(1, num_frames)[:, None, None]
-  weight = np.clip((frame - num_context + 1) / _BLEND_FRAMES, 0, 1)
-  path = np.empty((num_frames, 2, 3))
-  path[0] = start
-  np.cumsum((1 - weight) * old + weight * new, axis=0, out=path[1:])
-  path[1:] += start
   inside = half - _MARGIN
-  positions = path[:, 0]
+  positions = path[:, 0].copy()
   np.clip(positions[:, :2], -inside, inside, out=positions[:, :2])
   np.clip(positions[:, 2], _LOWEST, height - _MARGIN, out=positions[:, 2])
   return positions, look_at(positions, path[:, 1])
-
-
-def _velocities(rng: np.random.Generator, count: int) -> np.ndarray:
-  """Stationary first-order walk velocities of position and target."""
-  noise = rng.standard_normal((count, 2, 3))
-  noise *= np.array([_WALK_SIGMA, _TURN_SIGMA])[:, None]
-  fresh = np.sqrt(1 - _SMOOTHNESS**2)
-  for k in range(1, count):
-    noise[k] = _SMOOTHNESS * noise[k - 1] + fresh * noise[k]
-  return noise
 
 
 def look_at(

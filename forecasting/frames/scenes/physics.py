@@ -2,7 +2,7 @@
 
 A scene is a closed room (six planes) and 2 to 5 free bodies that start in view
 of the camera. After the context some bodies are kicked to the left or to the
-right, which nothing in the context announces.
+right and the camera may turn, which nothing in the context announces.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,6 @@ _MAX_BODIES = 5
 _IN_VIEW = 0.36  # a body starts this close to the image center, widths
 _CANDIDATES = 64  # starting places tried per body
 
-_KICK_PROBABILITY = 0.6
 _NEVER = -(10**6)  # before any frame of the context
 _KICK_FRAMES = 4  # a kick comes with one of the first frames of the future
 _KICK_SIDEWAYS = (1.5, 3.0)  # meters per second
@@ -42,6 +41,31 @@ class Room:
   height: float
   light: Float[Array, "3"]
   camera_start: Float[Array, "2 3"]
+
+
+@dataclass(frozen=True)
+class Course:
+  """How a clip unfolds.
+
+  Attributes:
+    num_frames: frames of a clip.
+    num_context: frames before the future's random stream acts.
+    interval: seconds between frames, a multiple of 4 ms (our choice: 0.6 s
+      a clip, in which most kicked bodies stay in view).
+    camera_speed: standard deviation of each component of the camera's steady
+      velocity and of that of the point it looks at, meters per second.
+    turn_probability: that the camera pans to a side after the context.
+    kick_probability: that a body is kicked to a side after the context. (Ours,
+      as is the probability of a turn: events few enough that ten samples can
+      meet what happens, so that a sampler can beat the conditional mean.)
+  """
+
+  num_frames: int = 16
+  num_context: int = 4
+  interval: float = 0.04
+  camera_speed: float = 0.2
+  turn_probability: float = 0.4
+  kick_probability: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -171,11 +195,9 @@ def simulate(
   model: mujoco.MjModel,
   room: Room,
   velocities: Float[Array, "V"],
+  course: Course,
   context_rng: np.random.Generator,
   future_rng: np.random.Generator,
-  num_frames: int,
-  num_context: int,
-  interval: float,
 ) -> Motion:
   """Simulates a clip.
 
@@ -183,26 +205,24 @@ def simulate(
     model: from `build`.
     room: the room.
     velocities: initial velocities of the bodies.
+    course: how the clip unfolds.
     context_rng: stream of the context.
     future_rng: stream of the future; it acts after the last context frame.
-    num_frames: frames of the clip.
-    num_context: frames of the context.
-    interval: seconds between frames, a multiple of the 4 ms time step.
 
   Returns:
     Poses of bodies and camera at every frame.
   """
-  eyes, looks = camera.walk(
-    context_rng,
-    future_rng,
-    room.camera_start,
-    room.half,
-    room.height,
-    num_frames,
-    num_context,
+  num_frames, num_context = course.num_frames, course.num_context
+  interval = course.interval
+  path = camera.drift(
+    context_rng, room.camera_start, course.camera_speed, num_frames, interval
   )
+  path = camera.turn(
+    future_rng, path, course.turn_probability, num_context, interval
+  )
+  eyes, looks = camera.confine(path, room.half, room.height)
   num_bodies = model.nv // 6
-  kicks = _draw_kicks(future_rng, num_bodies)
+  kicks = _draw_kicks(future_rng, course.kick_probability, num_bodies)
   steps = round(interval / _TIMESTEP)
   data = mujoco.MjData(model)
   data.qvel[:] = velocities
@@ -233,9 +253,11 @@ class _Kicks:
   upward: np.ndarray
 
 
-def _draw_kicks(rng: np.random.Generator, num_bodies: int) -> _Kicks:
+def _draw_kicks(
+  rng: np.random.Generator, probability: float, num_bodies: int
+) -> _Kicks:
   """Who is kicked, when, and to which side."""
-  hit = rng.random(num_bodies) < _KICK_PROBABILITY
+  hit = rng.random(num_bodies) < probability
   frame = rng.integers(0, _KICK_FRAMES, num_bodies)
   side = rng.choice([-1.0, 1.0], num_bodies)
   sideways = side * rng.uniform(*_KICK_SIDEWAYS, num_bodies)
