@@ -7,10 +7,20 @@ Perception Test 1920 x 1080, MOVi 256 x 256, Waymo 1920 x 1280), and reads its
 clips in turn. The plain loop decodes and resizes the same frames with the same
 decoder and does nothing else: no labels, no index, no checks. Time is that of
 the processor, so a core is a core whatever else runs.
+
+For MOVi a clip's time is given beside that of its point tracks alone, and of
+tensorflow-datasets' random access to a whole video in ArrayRecord files. Its
+`Video` feature cannot be built without TensorFlow, so the folder describes
+sequences of images instead, whose records are the same. 16-bit images need
+OpenCV (`pip install opencv-python-headless`); without it only the 8-bit ones
+are read.
 """
 
 import argparse
+import dataclasses
+import importlib.util
 import io
+import json
 import logging
 import sys
 import tempfile
@@ -21,6 +31,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import tensorflow_datasets as tfds
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "frames"))
@@ -31,7 +42,13 @@ import made_records
 import made_scannet
 import made_waymo
 
-from forecasting.frames import movi_scene, pipeline, tfrecord
+from forecasting.frames import (
+  movi_scene,
+  movi_tracks,
+  pipeline,
+  tfds_folder,
+  tfrecord,
+)
 
 FRAMES = 16
 
@@ -139,6 +156,81 @@ def _shrunk(file: bytes) -> bytes:
   return _saved(Image.open(io.BytesIO(file)))
 
 
+def movi_tracks_of(folder: Path) -> Callable[[int], object]:
+  """Makes the tracks of a clip, all its images decoded before."""
+  shard = tfds_folder.find_folder(folder).shards("train")[0]
+  spans = tfds_folder.locate(shard)
+  record = tfds_folder.read(shard, 0, spans and spans[0])
+  scene = movi_scene.Scene(record)
+  geometry = scene.geometry(range(FRAMES))
+  surfaces = [geometry.surface(k) for k in range(FRAMES)]
+  geometry = dataclasses.replace(geometry, surface=surfaces.__getitem__)
+
+  def make(seed: int) -> object:
+    rng = np.random.default_rng(seed)
+    queries = movi_tracks.draw_queries(
+      geometry.segments, scene.num_instances, rng
+    )
+    return movi_tracks.track(geometry, queries)
+
+  return make
+
+
+def movi_by_tfds(folder: Path) -> Callable[[int], object]:
+  """Reads whole videos with tensorflow-datasets; describes them to it first."""
+  features = tfds.features
+  wide = importlib.util.find_spec("cv2") is not None
+
+  def images(channels: int, dtype: type) -> tfds.features.Sequence:
+    image = features.Image(
+      shape=(256, 256, channels), dtype=dtype, encoding_format="png"
+    )
+    return features.Sequence(image, length=24)
+
+  def floats(*shape: int) -> tfds.features.Tensor:
+    return features.Tensor(shape=shape, dtype=np.float32)
+
+  described = {
+    "video": images(3, np.uint8),
+    "segmentations": images(1, np.uint8),
+    "camera": {
+      "positions": floats(24, 3),
+      "quaternions": floats(24, 4),
+      "focal_length": floats(),
+      "sensor_width": floats(),
+    },
+    "instances": features.Sequence(
+      {"quaternions": floats(24, 4), "bboxes_3d": floats(24, 8, 3)}
+    ),
+    "metadata": {"video_name": features.Text(), "depth_range": floats(2)},
+  }
+  if wide:
+    described["depth"] = images(1, np.uint16)
+    for name in ("object_coordinates", "normal"):
+      described[name] = images(3, np.uint16)
+  text = json.dumps(features.FeaturesDict(described).to_json())
+  (folder / "features.json").write_text(text)
+  path = folder / "dataset_info.json"
+  info = json.loads(path.read_text()) | {"version": "1.0.0"}
+  path.write_text(json.dumps(info))
+  elements = tfds.builder_from_directory(folder).as_data_source(split="train")
+  assert np.asarray(elements[0]["video"]).shape == (24, 256, 256, 3)
+  return lambda k: elements[k % len(elements)]
+
+
+def beside_tfds(name: str, folder: Path, reader: float, count: int) -> None:
+  """Prints where a MOVi clip's time goes, and what tfds needs for its video."""
+  making = seconds(movi_tracks_of(folder), count)
+  print(f"  {1e3 * reader:.1f} ms a clip, {1e3 * making:.1f} of it its tracks")
+  if "ArrayRecord" in name:
+    whole = seconds(movi_by_tfds(folder), count)
+    kinds = "all" if importlib.util.find_spec("cv2") else "8-bit"
+    print(
+      f"  tensorflow-datasets, {kinds} images of 24 frames, no tracks, no "
+      f"resizing: {1e3 * whole:.1f} ms, {whole / reader:.2f} of the reader's"
+    )
+
+
 def waymo(folder: Path, size: int, write: Callable):
   """A segment of 20 s with ten objects."""
   images = {}
@@ -201,10 +293,12 @@ def main() -> None:
       opening = time.process_time() - start
       reader = seconds(lambda k: source[k % len(source)], arguments.clips)  # noqa: B023
       loop = seconds(lambda _: plain(), arguments.clips)  # noqa: B023
-    print(
-      f"{name:26} {1 / reader:8.2f} {1 / loop:8.2f} {loop / reader:7.2f} "
-      f"{opening:8.2f}"
-    )
+      print(
+        f"{name:26} {1 / reader:8.2f} {1 / loop:8.2f} {loop / reader:7.2f} "
+        f"{opening:8.2f}"
+      )
+      if name.startswith("movi"):
+        beside_tfds(name, Path(folder) / "d", reader, arguments.clips)
 
 
 if __name__ == "__main__":
