@@ -19,7 +19,7 @@ get_config = config.experiment(
     "readout.steps": 2500,
     "readout.ema_decay": 0.995,
     "readout.train_tracks": 16,
-    "forecaster.steps": 4500,
+    "forecaster.steps": 4000,
     "forecaster.ema_decay": 0.998,
     "train.batch_size": 16,
   },

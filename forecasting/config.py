@@ -146,6 +146,8 @@ def readout_config() -> ConfigDict:
       # Of the initial last layer: its kernel over Flax's default, its bias.
       "output_scale": 1.0,
       "output_mean": {"pixels": 0.0, "depth": 0.0, "points": 0.0, "boxes": 0.0},
+      # Points and boxes as ways from their queries instead of places (ours).
+      "anchored": False,
       "patch": (2, 8, 8),  # frames, rows, columns of one dense query
       "num_points": 64,
       "num_boxes": 25,
@@ -176,6 +178,9 @@ def forecaster_config() -> ConfigDict:
         "conditioning": "joint_asym",  # or 'joint_full', 'cross'
         "attention": "full",  # or 'factorized'
         "qk_norm": True,
+        # Of the initial constant in every token; 4 keeps a token's size from
+        # being lost in the norms, where that says much about the future.
+        "type_scale": 0.02,
         "head_width": 0,  # 0: no wide head
         "head_depth": 2,
         "dtype": "default",  # bfloat16 matmuls on accelerators, float32 on CPU
@@ -186,7 +191,7 @@ def forecaster_config() -> ConfigDict:
         "project_ln": False,
       },
       "flow": {
-        "prediction": "x0",  # or 'v', 'eps'
+        "prediction": "x0",  # or 'v', 'eps', 'edm' (a correction of z)
         "loss_space": "v",  # or 'x0', 'eps'
         "shift": "auto_slot",  # 'auto_full' or a number
         "noise_multiplicity": 1,

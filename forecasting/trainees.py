@@ -49,6 +49,7 @@ def make_head(
     grid=grid,
     output_scale=readout.output_scale,
     output_mean=readout.output_mean[task],
+    anchored=readout.anchored,
   )
 
 

@@ -35,6 +35,7 @@ from forecasting.shapes import Array, Batch, Latents, Params, PRNGKey
 FRAMES_PER_TILE = 2
 POINT_CHANNELS = 4  # x, y, visibility logit, certainty logit
 BOX_CHANNELS = 4
+BORDER = 1e-3  # how close to the border an anchored track may start
 DENSE_CHANNELS = {"pixels": 3, "depth": 1}
 DENSE_NAMES = {"pixels": "video", "depth": "depth"}
 
@@ -114,12 +115,14 @@ class PointHead(nn.Module):
     trunk: of the attention readout.
     query_hidden: of the query MLP.
     query_width: of a query.
+    anchored: predict the way from the query instead of the place.
   """
 
   num_frames: int
   trunk: Trunk
   query_hidden: int
   query_width: int
+  anchored: bool = False
 
   @nn.compact
   def __call__(
@@ -165,8 +168,12 @@ class PointHead(nn.Module):
     out = einops.rearrange(
       out, "B (Q k) (t c) -> B (k t) Q c", k=tiles, t=FRAMES_PER_TILE
     )
+    places = out[..., :2]
+    if self.anchored:
+      start = jnp.clip(queries, BORDER, 1 - BORDER)
+      places = places + jnp.log(start / (1 - start))[:, None]
     return {
-      "tracks": jax.nn.sigmoid(out[..., :2]),
+      "tracks": jax.nn.sigmoid(places),
       "visible_logit": out[..., 2],
       "certainty_logit": out[..., 3],
     }
@@ -190,12 +197,14 @@ class BoxHead(nn.Module):
     trunk: of the attention readout.
     query_hidden: of the query MLP.
     query_width: of a query.
+    anchored: predict the way from the query instead of the place.
   """
 
   num_frames: int
   trunk: Trunk
   query_hidden: int
   query_width: int
+  anchored: bool = False
 
   @nn.compact
   def __call__(
@@ -222,6 +231,8 @@ class BoxHead(nn.Module):
       name="attention_readout",
     )(features, embed(queries), places=self._places(queries))
     boxes = einops.rearrange(out, "B Q (T c) -> B T Q c", T=self.num_frames)
+    if self.anchored:
+      boxes = boxes + queries[:, None]
     return {"boxes": boxes}
 
   def _places(self, queries: Float[Array, "B Q 4"]) -> Array | None:
@@ -251,6 +262,7 @@ def make_head(
   grid: tuple[int, int] | None = None,
   output_scale: float = 1.0,
   output_mean: float = 0.0,
+  anchored: bool = False,
 ) -> Head:
   """Builds the head of a task.
 
@@ -268,6 +280,8 @@ def make_head(
     grid: rows and columns of tokens; only 'space_time' uses it.
     output_scale: of the initial last kernel, over Flax's default.
     output_mean: initial last bias.
+    anchored: points and boxes as ways from their queries (our choice): a short
+      training then starts from what stays where it was.
 
   Returns:
     The Flax module.
@@ -307,7 +321,10 @@ def make_head(
       f"unknown task {task!r}: expected one of {(*DENSE_CHANNELS, *tracked)}"
     )
   return tracked[task](
-    query_hidden=query_hidden, query_width=query_hidden, **shared
+    query_hidden=query_hidden,
+    query_width=query_hidden,
+    anchored=anchored,
+    **shared,
   )
 
 

@@ -186,6 +186,28 @@ def test_box_numbers_are_frame_major():
 
 
 @pytest.mark.parametrize("task", ["points", "boxes"])
+def test_an_anchored_head_without_weights_leaves_everything_in_place(task):
+  """Only the last bias acts: the same way from wherever the query is."""
+  name = {"points": "tracks", "boxes": "boxes"}[task]
+  head = make(task, anchored=True)
+  params = jax.tree.map(np.zeros_like, random_params(head))
+  given = labels()
+  given[name][0, 0, 0] = 0.0  # a corner of the image, where the logit is -inf
+  still = read_out(head, params, latents(), given)[name]
+  first = np.broadcast_to(given[name][:, :1], still.shape)
+  np.testing.assert_allclose(still, first, atol=1e-3 + 1e-6)
+  np.testing.assert_allclose(still[1], first[1], atol=1e-6)
+  bias = params["attention_readout"]["Dense_2"]["bias"]
+  bias[:2] = 0.25
+  moved = read_out(head, params, latents(), given)[name]
+  if task == "points":
+    still, moved = (np.log(x / (1 - x)) for x in (still, moved))
+  np.testing.assert_allclose(
+    (moved - still)[1, 0, :, :2], np.full((3, 2), 0.25), atol=1e-4
+  )
+
+
+@pytest.mark.parametrize("task", ["points", "boxes"])
 def test_only_the_first_frame_is_queried(task):
   head = make(task)
   params = random_params(head)
