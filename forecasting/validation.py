@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from forecasting import config as config_lib
 from forecasting.backbones import encode, zoo
-from forecasting.forecaster import energy, registry
+from forecasting.forecaster import energy, process, registry
 from forecasting.frames import pipeline
 from forecasting.readouts import positions
 
@@ -46,9 +46,9 @@ _CHOICES = {
   "forecaster.model.dtype": ("default", "float32", "bfloat16"),
   "forecaster.normalize.stats": ("per_channel", "per_channel_time", "none"),
   "forecaster.normalize.target_transform": ("residual_last", "none"),
-  "forecaster.flow.prediction": ("x0", "v", "eps"),
-  "forecaster.flow.loss_space": ("x0", "v", "eps"),
-  "forecaster.ddpm.prediction": ("x0", "v", "eps"),
+  "forecaster.flow.prediction": process.NETWORK_OUTPUTS,
+  "forecaster.flow.loss_space": process.PREDICTIONS,
+  "forecaster.ddpm.prediction": process.PREDICTIONS,
   "forecaster.ddpm.sampler": ("ddim", "ancestral"),
   "forecaster.sampler.name": (
     "euler",

@@ -31,6 +31,10 @@ class DenoiserConfig:
     attention: 'full', or 'factorized': even blocks within a slot, odd blocks
       along time.
     qk_norm: RMSNorm of queries and keys.
+    type_scale: deviation of the initial type embedding, the constant part of
+      every token. RMSNorm divides by the size of token and constant together:
+      a large constant keeps that nearly the same for all tokens, and with it
+      how large a latent is.
     head_width: width of the wide head; 0 for none.
     head_depth: blocks of the wide head.
     condition_dim: size of a vector per sample that modulates the target beside
@@ -46,6 +50,7 @@ class DenoiserConfig:
   conditioning: str = "joint_asym"
   attention: str = "full"
   qk_norm: bool = True
+  type_scale: float = 0.02
   head_width: int = 0
   head_depth: int = 2
   condition_dim: int = 0

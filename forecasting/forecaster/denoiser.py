@@ -181,10 +181,11 @@ class Denoiser(nn.Module):
     width = config.width
     self.context_in = nn.Dense(width, dtype=dtype)
     self.target_in = nn.Dense(width, dtype=dtype)
-    embedding = nn.initializers.normal(0.02)
-    self.context_type = self.param("context_type", embedding, (width,))
-    self.target_type = self.param("target_type", embedding, (width,))
-    self.absent_context = self.param("absent_context", embedding, (width,))
+    constant = nn.initializers.normal(config.type_scale)
+    self.context_type = self.param("context_type", constant, (width,))
+    self.target_type = self.param("target_type", constant, (width,))
+    absent = nn.initializers.normal(0.02)
+    self.absent_context = self.param("absent_context", absent, (width,))
     self.noise_mlp = nn.Sequential([nn.Dense(width), nn.silu, nn.Dense(width)])
     if config.condition_dim:
       self.condition_in = nn.Dense(width, use_bias=False)

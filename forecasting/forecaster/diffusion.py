@@ -61,11 +61,14 @@ class DiffusionForecaster:
   deterministic: bool = dataclasses.field(default=False, init=False)
 
   def __post_init__(self):
-    for field in ("prediction", "loss_space"):
-      if getattr(self, field) not in process.PREDICTIONS:
+    for field, allowed in (
+      ("prediction", process.NETWORK_OUTPUTS),
+      ("loss_space", process.PREDICTIONS),
+    ):
+      if getattr(self, field) not in allowed:
         raise ValueError(
           f"forecaster.{self.name}.{field} is {getattr(self, field)!r}: one of"
-          f" {process.PREDICTIONS}."
+          f" {allowed}."
         )
     if self.guidance and not self.context_dropout:
       raise ValueError(

@@ -83,7 +83,7 @@ def diffusion_loss(
   Args:
     predict: (z [B S tf h w C], levels [B S tf]) -> the network's output.
     path: noise path.
-    prediction: what the network predicts: 'x0', 'eps' or 'v'.
+    prediction: what the network predicts, one of `NETWORK_OUTPUTS`.
     loss_space: the space whose squared error is minimized.
     x0: data.
     eps: noise of each draw.
@@ -96,11 +96,7 @@ def diffusion_loss(
   levels = jnp.broadcast_to(t[..., None], (*t.shape, x0.shape[1]))
   x0 = jnp.broadcast_to(x0[:, None], eps.shape)
   z = process.corrupt(path, x0, eps, levels)
-  target = {
-    "x0": x0,
-    "eps": eps,
-    "v": process.velocity(path, x0, eps, levels),
-  }[prediction]
+  target = process.target(path, prediction, x0, eps, levels)
   squared = jnp.mean(jnp.square(predict(z, levels) - target), axis=(2, 3, 4, 5))
   scale = process.error_scale(path, prediction, loss_space, t, WEIGHT_FLOOR)
   to_x0 = process.error_scale(path, prediction, "x0", t, WEIGHT_FLOOR)

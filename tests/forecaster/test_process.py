@@ -139,6 +139,38 @@ def test_velocity_loss_weighs_x0_errors_by_inverse_square_clipped():
     np.testing.assert_allclose(errors, [1.0])
 
 
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
+def test_edm_corrects_the_best_guess_from_noisy_unit_data(path):
+  values, z, t = _triple(path)
+  f = process.target(path, "edm", values["x0"], values["eps"], t)
+  back = process.CONVERTERS["edm", "x0"](path, f, z, t)
+  np.testing.assert_allclose(back, values["x0"], atol=1e-5)
+  # What is left to predict is unrelated to z and of unit variance at any level.
+  x0, eps = tiny.normal(np.random.default_rng(5), 2, 2**14, 1, 1, 1)
+  for level in (0.01, 0.5, 0.99):
+    t = jnp.full(2**14, level)
+    noisy = process.corrupt(path, x0, eps, t)
+    rest = np.asarray(process.target(path, "edm", x0, eps, t))
+    assert abs(np.mean(rest * noisy)) < 4 / 2**7
+    assert abs(np.mean(rest**2) - 1) < 4 * np.sqrt(2) / 2**7
+
+
+def test_error_of_edm_counts_as_the_velocity_it_makes():
+  rng = np.random.default_rng(2)
+  x0 = tiny.normal(rng, 3, 2, 2, 2, 4)
+  eps, answer = (tiny.normal(rng, 3, 2, 2, 2, 2, 4) for _ in range(2))
+  t = jnp.array([[0.2, 0.5], [0.7, 0.3], [0.4, 0.6]])
+  losses, _ = objective.diffusion_loss(
+    lambda z, levels: answer, schedule.LINEAR, "edm", "v", x0, eps, t
+  )
+  wide = t[..., None, None, None, None]
+  z = (1 - wide) * x0[:, None] + wide * eps
+  square = (1 - wide) ** 2 + wide**2
+  guess = (1 - wide) / square * z + wide / np.sqrt(square) * answer
+  error = np.square((z - guess) / wide - (eps - x0[:, None]))
+  np.testing.assert_allclose(losses, error.mean((1, 2, 3, 4, 5)), rtol=1e-4)
+
+
 def test_logit_normal_levels():
   keys = jax.random.split(jax.random.key(3), 2**14)
   plain = np.asarray(objective.logit_normal(keys, 1.0), np.float64)

@@ -71,11 +71,14 @@ def _energy_score(samples, truth):
   return error - apart.sum((1, 2)).mean() / (2 * count * (count - 1))
 
 
-@pytest.mark.xfail(
-  reason="R^2 of the mean is 0.950 after this training, the bar is 0.98"
-)
 @pytest.mark.slow
 def test_linear_gaussian_process_is_learnt():
+  # Linear in, linear out: tokens keep their size through the norms, and the
+  # last calls, at levels that training hardly draws, read the data off z.
+  cfg = _config(type_scale=4.0)
+  cfg.flow.prediction = "edm"
+  # 16 calls alone add 6 % of variance for an exact network, 32 calls 2 %.
+  cfg.sampler.steps = 32
   spec = LatentSpec(tc=1, tf=2, h=1, w=1, channels=2)
   turn, noise = 0.6, 0.5
   matrix = 0.9 * np.array(
@@ -99,7 +102,7 @@ def test_linear_gaussian_process_is_learnt():
       "times": jnp.tile(0.1 * jnp.arange(3.0), (size, 1)),
     }
 
-  forecaster = make_forecaster("flow", _config(), spec, None)
+  forecaster = make_forecaster("flow", cfg, spec, None)
   params = _train(forecaster, make_batch, STEPS)
   data = make_batch(jax.random.key(3), 512)
   last = data["context"][:, -1, 0, 0]
