@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from forecasting.frames import preprocess
@@ -134,6 +135,8 @@ def _decode(path: Path) -> Iterator[Frame]:
     stream = container.streams.best("video")
     if stream is None:
       raise BadVideoError(NO_VIDEO, "the file has no pictures")
+    if stream.codec_context is None:
+      raise BadVideoError(CORRUPT, "no decoder knows its pictures")
     count = 0
     try:
       for frame in _timed(container, stream):
@@ -150,6 +153,8 @@ def _decode(path: Path) -> Iterator[Frame]:
 def _timed(container, stream) -> Iterator[Frame]:
   """Gives every frame its time; drops those that do not advance it."""
   start, last = None, None
+  # One for all frames: it keeps its threads and tables.
+  convert = VideoReformatter().reformat
   for index, frame in enumerate(container.decode(stream)):
     if frame.is_corrupt:
       if start is None:  # A cut stream begins with undecodable pictures.
@@ -167,7 +172,7 @@ def _timed(container, stream) -> Iterator[Frame]:
     last = time
     aspect = float(stream.sample_aspect_ratio or 1)
     turns = round(frame.rotation / 90)
-    rgb = np.rot90(frame.to_ndarray(format="rgb24"), turns)
+    rgb = np.rot90(convert(frame, format="rgb24").to_ndarray(), turns)
     yield Frame(index, time - start, rgb, 1 / aspect if turns % 2 else aspect)
 
 

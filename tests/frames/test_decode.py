@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_videos import config, flat, noise, shown, write_video
 
-from forecasting.frames import decode, videos
+from forecasting.frames import decode, indexed_video, preprocess, videos
 from forecasting.frames.clip import validate_clip
 
 CODECS = {
@@ -27,6 +27,10 @@ def flat_video(tmp_path_factory):
   folder = tmp_path_factory.mktemp("flat")
   write_video(folder / "a.mp4", flat(32))
   return folder
+
+
+def _index(path, *_):
+  return indexed_video.index_video(path).seconds
 
 
 def _has(codec):
@@ -183,3 +187,31 @@ def test_damaged_picture_makes_a_file_corrupt(tmp_path):
   path.write_bytes(data)
   with pytest.raises(ValueError, match=r"a\.avi \(corrupt: .* is damaged"):
     videos.open_videos(config(tmp_path), "train", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuvj420p"])
+def test_pixels_are_those_that_each_frame_converts_itself_to(pix_fmt, tmp_path):
+  codec = "mjpeg" if pix_fmt == "yuvj420p" else "libx264"
+  path = tmp_path / "a.mkv"
+  write_video(path, noise(6, 62, 50), codec=codec, pix_fmt=pix_fmt)
+  found = [frame for frame, _, _ in decode.read_frames(path, 25.0, 32, True)]
+  with av.open(str(path)) as container:
+    expected = [
+      preprocess.resize_and_crop(
+        frame.to_ndarray(format="rgb24")[None], 32, preprocess.FULL
+      )[0]
+      for frame in container.decode(video=0)
+    ]
+  np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("open_file", [decode.read_frames, _index])
+def test_pictures_without_a_decoder_make_a_file_corrupt(open_file, tmp_path):
+  path = tmp_path / "a.mp4"
+  write_video(path, flat(4), codec="libx264")
+  data = path.read_bytes()
+  assert data.count(b"avc1") == 2  # of the file's brands, and of the stream
+  path.write_bytes(data.replace(b"avc1", b"zzzz"))
+  with pytest.raises(decode.BadVideoError, match="no decoder") as error:
+    list(open_file(path, 25.0, 16, True))
+  assert error.value.reason == decode.CORRUPT
