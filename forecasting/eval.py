@@ -4,11 +4,10 @@ python -m forecasting.eval --config=configs/quickstart.py \
   --workdir=runs/quickstart
 
 Gives the numbers that `main` gave for the same checkpoint, since both call one
-evaluator; with --config.eval.* it scores with other settings. Runs in one
-process, whatever number trained.
+evaluator; with --config.eval.* it scores with other settings. Runs in any
+number of processes, whatever number trained.
 """
 
-import os
 from collections.abc import Sequence
 
 from absl import app, flags, logging
@@ -23,18 +22,15 @@ def main(argv: Sequence[str]) -> None:
   """Parses flags and evaluates."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-  if distributed.settings(os.environ) is not None:
-    raise app.UsageError(
-      "eval runs in one process: start it on one host, without "
-      f"{distributed.COORDINATOR}"
-    )
+  distributed.initialize()
   config = _CONFIG.value
   workdir = main_lib.default_workdir(config, _WORKDIR.value)
   validation.validate(config)
   validation.check_workdir(workdir)
   steps.enable_compilation_cache(workdir / "compiled")
   run_ = experiment.open_experiment(config, workdir)
-  print(f"report: {main_lib.evaluate(run_, workdir)}")
+  if report := main_lib.evaluate(run_, workdir):
+    print(f"report: {report}")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,18 @@
 
 Every predictor forecasts every clip of the evaluation store; each of its
 forecasts is scored per example and, as vectors, as a distribution. Perception
-is scored on the same frames.
+is scored on the same frames. Several processes share the clips; the first one
+puts the rows together.
 """
 
 import hashlib
 import time
 from collections.abc import Iterable, Iterator
 
+import jax
 import numpy as np
 
-from forecasting import known_futures, scoring
+from forecasting import known_futures, scoring, sharing
 from forecasting.latents import pipeline
 from forecasting.latents.store import LatentStore
 from forecasting.metrics import bootstrap, summary
@@ -44,7 +46,8 @@ def evaluate(
 
   Yields:
     The result rows of each predictor as soon as it is done, without the
-    fields that say what run they are from.
+    fields that say what run they are from. All processes have to iterate to
+    the end; the others than the first get no rows.
   """
   seen = perception_scores(perception, store, settings)
   about = {
@@ -63,6 +66,8 @@ def evaluate(
     conditionals = {}
     if known and predictor.kind != "oracle":
       conditionals = known.score(predictor)
+    if jax.process_index() > 0:
+      continue
     for task, result in scored.items():
       row = about | _row(predictor, task, result, settings)
       row["scores"] |= seen[task]
@@ -90,26 +95,37 @@ def perception_scores(
   frames but the first, where points and boxes are queried.
   """
   starts = {"perception": settings.num_context, "perception_all": 1}
-  values: dict[tuple[str, str], list[np.ndarray]] = {}
-  for batch in pipeline.eval_batches(
+  batches = pipeline.EvalBatches(
     store, settings.batch_size, scoring.tensors(settings.tasks, False)
-  ):
-    outputs = perception.predict(settings.tasks, batch)
+  )
+
+  def work(number: int, device: sharing.Device) -> sharing.Arrays:
+    batch = batches[number]
+    with device.use():
+      outputs = perception.predict(settings.tasks, batch)
     kept = int(batch["mask"].sum())
     labels = {name: value[:kept] for name, value in batch.items()}
+    values = {}
     for task, output in outputs.items():
       output = {name: value[:kept] for name, value in output.items()}
       for name, start in starts.items():
         scores = TASKS[task].scores(output, labels, start)
-        values.setdefault((task, name), []).append(scores[TASKS[task].metric])
-  both: dict[str, summary.Scores] = {task: {} for task in settings.tasks}
-  for (task, name), parts in values.items():
-    both[task][name] = summary.entry(
-      bootstrap.mean_interval(
-        np.concatenate(parts)[:, 0], num_replicates=settings.bootstrap
+        values[f"{task}/{name}"] = scores[TASKS[task].metric][:, 0]
+    return values
+
+  parts = sharing.map_batches(work, len(batches))
+  return {
+    task: {
+      name: summary.entry(
+        bootstrap.mean_interval(
+          np.concatenate([part[f"{task}/{name}"] for part in parts]),
+          num_replicates=settings.bootstrap,
+        )
       )
-    )
-  return both
+      for name in starts
+    }
+    for task in settings.tasks
+  }
 
 
 def _row(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from forecasting import scoring
+from forecasting import scoring, sharing
 from forecasting.latents import pipeline
 from forecasting.latents.store import LatentStore
 from forecasting.metrics import bootstrap, conditional, summary, vectors
@@ -32,9 +32,8 @@ class KnownFutures:
   def score(self, predictor: Predictor) -> dict[str, dict[str, Any]]:
     """Returns the `futures` field of a predictor's rows, by task."""
     fields = {}
-    outputs = self._predict(predictor)
-    for task, parts in outputs.items():
-      rows = conditional.gather(self._rows(task, parts))
+    for task, parts in self._rows(predictor, [0]).items():
+      rows = conditional.gather(parts)
       if len(rows.pred) == 0:
         continue
       fields[task] = self._fields(rows) | self._readout.get(task, {})
@@ -79,19 +78,9 @@ class KnownFutures:
   def _read_out_truth(self, readout: Predictor) -> dict[str, dict[str, Any]]:
     """Scores what the readouts make of the true futures' latents."""
     fields = {}
-    parts = {}
-    for future in range(self._per_context):
-      for task, outputs in self._predict(readout, future).items():
-        parts.setdefault(task, []).append(outputs)
-    for task, members in parts.items():
-      joined = [
-        {
-          name: np.concatenate([m[batch][name] for m in members], axis=1)
-          for name in members[0][batch]
-        }
-        for batch in range(len(members[0]))
-      ]
-      rows = conditional.gather(self._rows(task, joined))
+    members = range(self._per_context)
+    for task, parts in self._rows(readout, members).items():
+      rows = conditional.gather(parts)
       if len(rows.pred):
         value = bootstrap.mean_interval(
           conditional.resampled_energy_score(rows),
@@ -101,42 +90,74 @@ class KnownFutures:
         fields[task] = {"oracle_readout_energy_score": summary.entry(value)}
     return fields
 
-  def _predict(
-    self, predictor: Predictor, future: int = 0
-  ) -> dict[str, list[dict[str, np.ndarray]]]:
-    """Task to outputs of every batch of contexts.
-
-    The context is the same in all futures; what tells them apart is left to
-    predictors that read the future of the batch, as the oracle does.
-    """
-    parts: dict[str, list[dict[str, np.ndarray]]] = {}
-    for contexts in self._batches():
-      keys = scoring.tensors(self._settings.tasks, predictor.reads_video)
-      batch = self._read(contexts, future, keys)
-      kept = len(set(contexts))
-      outputs = predictor.predict(self._settings.tasks, batch)
-      for task, output in outputs.items():
-        parts.setdefault(task, []).append(
-          {name: value[:kept] for name, value in output.items()}
-        )
-    return parts
-
   def _rows(
-    self, task: str, outputs: Sequence[Mapping[str, np.ndarray]]
-  ) -> list[vectors.Vectors]:
-    """One part per future: the same forecasts beside that future's truth."""
-    parts = []
+    self, predictor: Predictor, members: Sequence[int]
+  ) -> dict[str, list[vectors.Vectors]]:
+    """Task to one part per future: the same forecasts beside that truth.
+
+    Args:
+      predictor: the context is the same in all futures; what tells them apart
+        is left to predictors that read the future of a batch, as the oracle.
+      members: futures that the predictor is given; its forecasts from all of
+        them are taken as samples.
+    """
+    batches = self._batches()
+
+    def work(number: int, device: sharing.Device) -> sharing.Arrays:
+      contexts = batches[number]
+      outputs = self._predict(predictor, contexts, members, device)
+      contexts = list(dict.fromkeys(contexts))
+      return self._vectors(contexts, outputs)
+
+    parts = sharing.map_batches(work, len(batches))
+    joined = [
+      scoring.join([_of_future(part, future) for part in parts])
+      for future in range(self._per_context)
+    ]
+    return {
+      task: [by_task[task].rows for by_task in joined] for task in joined[0]
+    }
+
+  def _predict(
+    self,
+    predictor: Predictor,
+    contexts: Sequence[int],
+    members: Sequence[int],
+    device: sharing.Device,
+  ) -> dict[str, dict[str, np.ndarray]]:
+    """Task to outputs of a batch of contexts, without repeated ones."""
+    keys = scoring.tensors(self._settings.tasks, predictor.reads_video)
+    kept = len(set(contexts))
+    outputs: dict[str, dict[str, list[np.ndarray]]] = {}
+    for future in members:
+      batch = self._read(contexts, future, keys)
+      with device.use():
+        found = predictor.predict(self._settings.tasks, batch)
+      for task, output in found.items():
+        for name, value in output.items():
+          parts = outputs.setdefault(task, {}).setdefault(name, [])
+          parts.append(value[:kept])
+    return {
+      task: {name: np.concatenate(v, axis=1) for name, v in output.items()}
+      for task, output in outputs.items()
+    }
+
+  def _vectors(
+    self,
+    contexts: Sequence[int],
+    outputs: Mapping[str, Mapping[str, np.ndarray]],
+  ) -> sharing.Arrays:
+    """Returns a batch's forecasts beside every future, as named arrays."""
+    arrays = {}
     for future in range(self._per_context):
-      batches = []
-      for contexts, output in zip(self._batches(), outputs):
-        labels = self._read(
-          list(dict.fromkeys(contexts)), future, TASKS[task].labels
-        )
-        batches.append(
-          TASKS[task].vectors(output, labels, self._settings.num_context)
-        )
-      parts.append(vectors.concatenate(batches))
-    return parts
+      scored = {}
+      for task, output in outputs.items():
+        labels = self._read(contexts, future, TASKS[task].labels)
+        rows = TASKS[task].vectors(output, labels, self._settings.num_context)
+        scored[task] = scoring.Scored({}, rows)
+      for name, value in scoring.pack(scored).items():
+        arrays[f"{future}:{name}"] = value
+    return arrays
 
   def _batches(self) -> list[list[int]]:
     """Contexts of every batch; the last repeats its last to keep the size."""
@@ -156,3 +177,13 @@ class KnownFutures:
       for context in contexts
     ]
     return {name: np.stack([e[name] for e in examples]) for name in names}
+
+
+def _of_future(arrays: sharing.Arrays, future: int) -> sharing.Arrays:
+  """Returns the arrays of one future, without its number in their names."""
+  prefix = f"{future}:"
+  return {
+    name.removeprefix(prefix): value
+    for name, value in arrays.items()
+    if name.startswith(prefix)
+  }

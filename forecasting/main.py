@@ -4,8 +4,8 @@ python -m forecasting.main --config=configs/quickstart.py
 
 Everything is kept under --workdir (default runs/<config name>): data, latents,
 checkpoints, `metrics.jsonl`, `results.jsonl`, `report.html`. Running the same
-command again resumes where it stopped. Several processes train one run together
-(`training/distributed.py`); `eval`, in one process, scores it then.
+command again resumes where it stopped. Several processes share one run
+(`training/distributed.py`).
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def run(config: ConfigDict, workdir: Path) -> Path | None:
     workdir: holds all it reads and writes.
 
   Returns:
-    Path of the report; None in one of several processes, which only train.
+    Path of the report; None in other processes than the first.
 
   Raises:
     ValueError: the config cannot run; lists every problem.
@@ -45,8 +45,6 @@ def run(config: ConfigDict, workdir: Path) -> Path | None:
   steps.enable_compilation_cache(workdir / "compiled")
   run_ = experiment.open_experiment(config, workdir)
   train(run_, workdir)
-  if jax.process_count() > 1:
-    return None
   return evaluate(run_, workdir)
 
 
@@ -72,14 +70,26 @@ def train(run_: experiment.Experiment, workdir: Path) -> None:
   )
 
 
-def evaluate(run_: experiment.Experiment, workdir: Path) -> Path:
-  """Scores the newest checkpoint of a workdir and writes its report."""
-  params = checkpoint.restore_ema(workdir)
+def evaluate(run_: experiment.Experiment, workdir: Path) -> Path | None:
+  """Scores the newest checkpoint of a workdir and writes its report.
+
+  Several processes share the scoring; the first one writes.
+
+  Args:
+    run_: the experiment.
+    workdir: of the run.
+
+  Returns:
+    Path of the report; None in other processes than the first.
+  """
+  distributed.wait_for_all("checkpoints are on disk")
+  step, params = checkpoint.restore_ema(workdir)
   panels = Panels(run_.config.eval.num_panels, run_.config.data.num_context)
-  step = checkpoint.newest_step(workdir)
   for row in run_.evaluate(params, step, panels):
     results.write_rows(workdir / "results.jsonl", [row])
     _announce(row)
+  if jax.process_index() > 0:
+    return None
   panels.write(workdir / "panels")
   return page.write_report(workdir)
 
@@ -105,10 +115,6 @@ def main(argv: Sequence[str]) -> None:
   workdir = default_workdir(config, _WORKDIR.value)
   if report := run(config, workdir):
     print(f"report: {report}")
-  elif jax.process_index() == 0:
-    print(
-      f"trained; score with python -m forecasting.eval, --workdir={workdir}"
-    )
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from forecasting import sharing
 from forecasting.latents import pipeline
 from forecasting.latents.store import LatentStore
 from forecasting.metrics import vectors
@@ -55,46 +55,70 @@ def score(
   settings: Settings,
   panels: Panels | None = None,
 ) -> dict[str, Scored]:
-  """Runs one predictor over a store.
+  """Runs one predictor over a store, shared by all processes.
 
   Args:
     predictor: what is scored.
     store: of the evaluation split.
     settings: of the scoring.
-    panels: collects the first clips.
+    panels: collects the first clips, in the first process.
 
   Returns:
     Task to values per clip and sample, and vectors.
   """
-  parts: list[dict[str, Scored]] = []
   with_video = panels is not None or predictor.reads_video
-  batches = pipeline.eval_batches(
+  batches = pipeline.EvalBatches(
     store, settings.batch_size, tensors(settings.tasks, with_video)
   )
-  bar = tqdm(
-    batches,
-    total=-(-len(store) // settings.batch_size),
-    desc=f"scoring {predictor.name}",
-    disable=not settings.progress,
-  )
-  # The host scores one batch while the device predicts the next.
-  with ThreadPoolExecutor(1) as host:
-    pending = None
-    for batch in bar:
+
+  def work(number: int, device: sharing.Device) -> sharing.Arrays:
+    batch = batches[number]
+    with device.use():
       outputs = predictor.predict(settings.tasks, batch)
-      if pending:
-        parts.append(pending.result())
-      first = panels if pending is None else None
-      pending = host.submit(
-        _score_batch, predictor.name, batch, outputs, settings, first
-      )
-    parts.append(pending.result())
+    first = panels if number == 0 else None
+    return pack(_score_batch(predictor.name, batch, outputs, settings, first))
+
+  title = f"scoring {predictor.name}" if settings.progress else None
+  return join(sharing.map_batches(work, len(batches), title))
+
+
+def pack(scored: Mapping[str, Scored]) -> sharing.Arrays:
+  """Returns what was scored as named arrays; see `join`."""
+  arrays = {}
+  for task, result in scored.items():
+    for name, values in result.values.items():
+      arrays[f"{task}/values/{name}"] = values
+    for field in dataclasses.fields(result.rows):
+      value = np.asarray(getattr(result.rows, field.name))
+      arrays[f"{task}/rows/{field.name}"] = value
+  return arrays
+
+
+def join(parts: Sequence[sharing.Arrays]) -> dict[str, Scored]:
+  """Returns what was scored of consecutive batches of clips, by task.
+
+  Args:
+    parts: of `pack`, one per batch.
+  """
+  found: dict[str, list[Scored]] = {}
+  for arrays in parts:
+    fields: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for key, array in arrays.items():
+      task, kind, name = key.split("/")
+      values, rows = fields.setdefault(task, ({}, {}))
+      if kind == "values":
+        values[name] = array
+      else:
+        rows[name] = array if array.ndim else int(array)
+    for task, (values, rows) in fields.items():
+      scored = Scored(values, vectors.Vectors(**rows))
+      found.setdefault(task, []).append(scored)
   return {
     task: Scored(
-      _concatenate([part[task].values for part in parts]),
-      vectors.concatenate([part[task].rows for part in parts]),
+      _concatenate([part.values for part in scored]),
+      vectors.concatenate([part.rows for part in scored]),
     )
-    for task in parts[0]
+    for task, scored in found.items()
   }
 
 

@@ -49,22 +49,22 @@ def indices(batches, count):
 
 
 def test_batches_visit_every_clip_in_each_epoch():
-  batches = indices(pretrain.video_batches(Clips(8), 4, seed=0), 4)
+  batches = indices(pretrain.clip_batches(Clips(8), 4, seed=0), 4)
   first, second = batches[0] + batches[1], batches[2] + batches[3]
   assert sorted(first) == sorted(second) == list(range(8))
   assert first != second
 
 
 def test_batches_follow_the_seed_and_resume():
-  batches = pretrain.video_batches(Clips(8), 4, seed=0)
+  batches = pretrain.clip_batches(Clips(8), 4, seed=0)
   start = indices(batches, 3)
   state = batches.get_state()
   rest = indices(batches, 3)
-  again = pretrain.video_batches(Clips(8), 4, seed=0)
+  again = pretrain.clip_batches(Clips(8), 4, seed=0)
   assert indices(again, 3) == start
   again.set_state(state)
   assert indices(again, 3) == rest
-  assert indices(pretrain.video_batches(Clips(8), 4, seed=1), 3) != start
+  assert indices(pretrain.clip_batches(Clips(8), 4, seed=1), 3) != start
   assert set(next(again)) == {"video"}
 
 
@@ -85,7 +85,7 @@ def test_exported_weights_are_the_averaged_encoder(
   monkeypatch.setattr(pretrain, "get_spec", lambda _: spec)
   path = pretrain.run(config, tmp_path)
   loaded = load_spec(spec, checkpoint=path)
-  averaged = restore_ema(tmp_path)[pretrain.TRAINEE]["encoder"]
+  averaged = restore_ema(tmp_path)[1][pretrain.TRAINEE]["encoder"]
   random = load_spec(spec, random_init=True).params
   # bfloat16 keeps 8 bits.
   for ours, want, drawn in zip(

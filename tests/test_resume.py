@@ -12,7 +12,7 @@ from forecasting.training import checkpoint
 
 
 def final_parameters(workdir):
-  params = checkpoint.restore_ema(workdir)
+  params = checkpoint.restore_ema(workdir)[1]
   leaves = {}
 
   def visit(tree, path):

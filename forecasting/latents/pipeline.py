@@ -5,8 +5,7 @@ on the seed and the step alone: with several processes, each reads its rows of
 the same global batch.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Sequence
 
 import grain
 import jax
@@ -89,48 +88,41 @@ def train_batches(
   return iter(examples.to_iter_dataset(options))
 
 
-def eval_batches(
-  store: LatentStore,
-  batch_size: int,
-  keys: Collection[str] | None = None,
-  process: tuple[int, int] | None = None,
-) -> Iterator[dict[str, np.ndarray]]:
-  """Iterates once over all examples, in order.
+class EvalBatches:
+  """All examples of a store in order, in batches of one size.
 
-  Every batch has the same size and every process gets as many: the last one
-  repeats the last example.
-
-  Args:
-    store: to read.
-    batch_size: examples of one step, over all processes.
-    keys: tensors wanted; the others are not read.
-    process: index of this process and their number; None asks JAX.
-
-  Yields:
-    Batches with, besides the tensors, `index` int32 [B], the example's place
-    in the store, and `mask` bool [B], False for repeated examples.
-
-  Raises:
-    ValueError: a batch that the processes cannot share equally.
+  The last batch repeats the last example. Batches hold, besides the tensors,
+  `index` int32 [B], the example's place in the store, and `mask` bool [B],
+  False for repeated examples.
   """
-  index, count = process or (jax.process_index(), jax.process_count())
-  local = _local_size(batch_size, count)
-  source = _Selection(store, keys)
-  num_batches = -(-len(store) // batch_size)
 
-  def read(batch: int) -> dict[str, np.ndarray]:
-    rows = batch * batch_size + index * local + np.arange(local)
-    kept = np.minimum(rows, len(store) - 1).astype(np.int32)
-    stacked = _stack([source[int(i)] for i in kept])
-    return stacked | {"index": kept, "mask": rows < len(store)}
+  def __init__(
+    self,
+    store: LatentStore,
+    batch_size: int,
+    keys: Collection[str] | None = None,
+  ):
+    """Reads nothing yet.
 
-  with ThreadPoolExecutor(1) as reader:
-    ahead = reader.submit(read, 0)
-    for batch in range(num_batches):
-      current = ahead.result()
-      if batch + 1 < num_batches:
-        ahead = reader.submit(read, batch + 1)
-      yield current
+    Args:
+      store: to read.
+      batch_size: examples of one batch.
+      keys: tensors wanted; the others are not read.
+
+    Raises:
+      ValueError: no positive batch size.
+    """
+    self._size = _local_size(batch_size, 1)
+    self._store = _Selection(store, keys)
+
+  def __len__(self) -> int:
+    return -(-len(self._store) // self._size)
+
+  def __getitem__(self, batch: int) -> dict[str, np.ndarray]:
+    rows = range(len(self))[batch] * self._size + np.arange(self._size)
+    kept = np.minimum(rows, len(self._store) - 1).astype(np.int32)
+    stacked = _stack([self._store[int(i)] for i in kept])
+    return stacked | {"index": kept, "mask": rows < len(self._store)}
 
 
 def _stack(

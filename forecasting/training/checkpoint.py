@@ -1,11 +1,14 @@
 """Checkpoints: the state of all trainees and the data position, in one unit.
 
-A checkpoint is `<workdir>/checkpoints/<step>/{state,data}`, written beside and
-renamed when complete, so that a half-written one is never seen. The marker
-`<workdir>/train_complete` is written after the last one.
+A checkpoint is `<workdir>/checkpoints/<step>/{state,data,checksums.json}`,
+written beside and renamed when complete, so that a half-written one is never
+seen. The marker `<workdir>/train_complete` is written after the last one.
 """
 
+import dataclasses
+import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
+from forecasting.training import distributed, integrity
 from forecasting.training.state import TrainState
 
 FOLDER = "checkpoints"
@@ -50,26 +55,60 @@ def _refuse_mismatch(path: Path, stored: Any, expected: Any) -> None:
     )
 
 
+class _DataPosition(grain.checkpoint.CheckpointHandler):
+  """The data position: batches done, the same in every process.
+
+  So a run may be resumed by another number of processes.
+  """
+
+  def restore(self, directory: Any, item: Any = None, args: Any = None) -> Any:
+    """Sets the position of an iterator to that of any of the processes."""
+    del item
+    files = sorted(Path(directory).glob("process_*.json"))
+    if not files:
+      raise ValueError(f"no data position in {directory}")
+    args.item.set_state(json.loads(files[0].read_text()))
+    args.item.start_prefetch()
+    return args.item
+
+
+@ocp.args.register_with_handler(_DataPosition, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class _Batches(ocp.args.CheckpointArgs):
+  """The iterator whose position is saved or set."""
+
+  item: grain.DatasetIterator
+
+
 class Checkpoints:
   """Writes checkpoints in the background and restores the newest good one."""
 
-  def __init__(self, workdir: Path, keep: int):
+  def __init__(self, workdir: Path, keep: int, keep_every: int = 0):
     """Opens the folder.
 
     Args:
       workdir: of the run.
       keep: how many of the newest checkpoints are kept.
+      keep_every: those of steps that divide by it are kept too; 0: none.
     """
     self._path = workdir / FOLDER
     self._workdir = workdir
+    self._saving = 0
+    kept = [policies.LatestN(keep)]
+    if keep_every:
+      kept.append(policies.EveryNSteps(keep_every))
     self._manager = ocp.CheckpointManager(
       self._path.absolute(),
       options=ocp.CheckpointManagerOptions(
-        max_to_keep=keep, cleanup_tmp_directories=True
+        preservation_policy=policies.AnyPreservationPolicy(kept),
+        cleanup_tmp_directories=True,
+        async_options=ocp.AsyncOptions(
+          post_finalization_callback=self._write_checksums
+        ),
       ),
       item_handlers={
         "state": ocp.PyTreeCheckpointHandler(),
-        "data": grain.checkpoint.CheckpointHandler(),
+        "data": _DataPosition(),
       },
     )
 
@@ -94,9 +133,11 @@ class Checkpoints:
     if step not in self._manager.all_steps():
       args = ocp.args.Composite(
         state=ocp.args.PyTreeSave(dict(states)),
-        data=grain.checkpoint.CheckpointSave(batches),
+        data=_Batches(batches),
       )
       try:
+        self._manager.wait_until_finished()
+        self._saving = step
         self._manager.save(step, args=args, force=True)
       except Exception as error:
         raise self._unwritable(error) from error
@@ -138,6 +179,7 @@ class Checkpoints:
     unreadable = []
     for step in steps:
       try:
+        _refuse_damage(self._path / str(step))
         stored = self._manager.item_metadata(step)["state"].tree
       except Exception as error:
         unreadable.append((step, error))
@@ -166,7 +208,7 @@ class Checkpoints:
         abstract,
         restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
       ),
-      data=grain.checkpoint.CheckpointRestore(batches),
+      data=_Batches(batches),
     )
     return self._manager.restore(step, args=args)["state"]
 
@@ -181,8 +223,16 @@ class Checkpoints:
     )
     if jax.process_index() == 0:
       aside.parent.mkdir(exist_ok=True)
+      # One of an earlier attempt may lie there.
+      shutil.rmtree(aside, ignore_errors=True)
       os.rename(self._path / str(step), aside)
+    distributed.wait_for_all(f"checkpoint {step} is moved aside")
     self._manager.reload()
+
+  def _write_checksums(self):
+    """Adds checksums just before the folder gets its final name."""
+    (folder,) = self._path.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+    integrity.write_checksums(folder)
 
   def _unwritable(self, error):
     return OSError(
@@ -192,9 +242,18 @@ class Checkpoints:
     )
 
 
+def _refuse_damage(folder: Path) -> None:
+  """Raises OSError, in all processes, if a file is not what was written."""
+  damage = ""
+  if jax.process_index() == 0:
+    damage = integrity.find_damage(folder)
+  if distributed.first_says(bool(damage)):
+    raise OSError(damage or "its files have changed since they were written")
+
+
 def restore_ema(
   workdir: Path, names: Iterable[str] | None = None
-) -> dict[str, Any]:
+) -> tuple[int, dict[str, Any]]:
   """Reads averaged parameters, and nothing else, of the newest checkpoint.
 
   Args:
@@ -202,7 +261,7 @@ def restore_ema(
     names: of trainees; all in the checkpoint if None.
 
   Returns:
-    Trainee name to parameters, as numpy arrays.
+    The step, and trainee name to parameters as numpy arrays.
 
   Raises:
     FileNotFoundError: no complete checkpoint.
@@ -222,10 +281,11 @@ def restore_ema(
   for step in sorted(steps, reverse=True):
     item = path / str(step) / "state"
     try:
+      _refuse_damage(path / str(step))
       stored = handler.metadata(item).tree
       missing = sorted(set(names or []) - set(stored))
       if not missing:
-        return _read_ema(handler, item, stored, names or sorted(stored))
+        return step, _read_ema(handler, item, stored, names or sorted(stored))
     except Exception as error:
       logging.warning("%s cannot be read (%s)", item, _first_line(error))
       unreadable.append((step, error))
@@ -281,10 +341,3 @@ def unmark_complete(workdir: Path) -> None:
 def is_complete(workdir: Path) -> bool:
   """Returns whether training in this workdir ran to its end."""
   return (workdir / COMPLETE).exists()
-
-
-def newest_step(workdir: Path) -> int:
-  """Returns the step of the newest checkpoint; 0 if there is none."""
-  path = (workdir / FOLDER).absolute()
-  steps = ocp.utils.checkpoint_steps(path) if path.is_dir() else []
-  return max(steps, default=0)

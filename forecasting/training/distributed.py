@@ -10,16 +10,22 @@ A launcher sets three variables; without them a process is alone:
 """
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator, Mapping
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 COORDINATOR = "FORECASTING_COORDINATOR"
 NUM_PROCESSES = "FORECASTING_NUM_PROCESSES"
 PROCESS_ID = "FORECASTING_PROCESS_ID"
 AUTOMATIC = "auto"
+
+# Bytes of each process that are exchanged at a time: every device holds those
+# of all processes at once.
+_CHUNK = 2**22
 
 
 def settings(environment: Mapping[str, str]) -> dict[str, str | int] | None:
@@ -92,3 +98,52 @@ def first_process_first(what: str) -> Iterator[None]:
   yield
   if jax.process_index() == 0:
     multihost_utils.sync_global_devices(what)
+
+
+def wait_for_all(what: str) -> None:
+  """Returns when every process is here.
+
+  Args:
+    what: was done before; names the barrier.
+  """
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(what)
+
+
+def first_says(answer: bool) -> bool:
+  """Returns process 0's answer in all processes."""
+  if jax.process_count() == 1:
+    return answer
+  return bool(multihost_utils.broadcast_one_to_all(np.array(answer)))
+
+
+def gather_arrays(
+  arrays: Mapping[str, np.ndarray],
+) -> list[dict[str, np.ndarray]]:
+  """Exchanges named arrays, which may differ from process to process.
+
+  They travel as bytes: JAX would round float64.
+
+  Args:
+    arrays: of this process; no Python objects.
+
+  Returns:
+    Those of every process, in the order of processes, bit for bit.
+  """
+  if jax.process_count() == 1:
+    return [dict(arrays)]
+  file = io.BytesIO()
+  np.savez(file, **arrays)
+  own = np.frombuffer(file.getbuffer(), np.uint8)
+  size = np.array([len(own)], np.uint64).view(np.uint8)
+  sizes = np.asarray(multihost_utils.process_allgather(size))
+  sizes = np.ascontiguousarray(sizes).view(np.uint64)[:, 0].astype(int)
+  parts: list[list[bytes]] = [[] for _ in sizes]
+  for start in range(0, sizes.max(), _CHUNK):
+    piece = np.zeros(min(_CHUNK, sizes.max() - start), np.uint8)
+    mine = own[start : start + len(piece)]
+    piece[: len(mine)] = mine
+    for part, row in zip(parts, multihost_utils.process_allgather(piece)):
+      part.append(np.asarray(row).tobytes())
+  contents = [b"".join(p)[:size] for p, size in zip(parts, sizes)]
+  return [dict(np.load(io.BytesIO(content))) for content in contents]

@@ -34,6 +34,7 @@ def fit(
   log_every: int,
   checkpoint_every: int,
   keep: int,
+  keep_every: int = 0,
   progress: bool = True,
   tensorboard: bool = False,
 ) -> dict[str, TrainState]:
@@ -48,6 +49,7 @@ def fit(
     log_every: steps between rows of `metrics.jsonl`.
     checkpoint_every: steps between checkpoints.
     keep: newest checkpoints kept.
+    keep_every: those of steps that divide by it are kept too; 0: none.
     progress: show a line with rate and time left.
     tensorboard: also write curves for TensorBoard.
 
@@ -69,7 +71,7 @@ def fit(
   total = max(ends.values())
 
   with contextlib.ExitStack() as stack:
-    checkpoints = Checkpoints(workdir, keep)
+    checkpoints = Checkpoints(workdir, keep, keep_every)
     stack.callback(checkpoints.close)
     start, states = checkpoints.restore(abstract, batches) or (
       0,

@@ -35,6 +35,8 @@ class Trainee:
     optimizer: fields of `config.optimizer_config`.
     steps: number of updates.
     ema_decay: of the averaged parameters.
+    uses_average: whether `loss` takes the averaged parameters as its fourth
+      argument: those of a teacher that follows its student.
   """
 
   name: str
@@ -43,6 +45,7 @@ class Trainee:
   optimizer: ConfigDict
   steps: int
   ema_decay: float
+  uses_average: bool = False
 
   def make_optimizer(self) -> optax.GradientTransformation:
     """Returns its optimizer."""
@@ -83,8 +86,9 @@ def train_step(
     `learning_rate`.
   """
   step_key = jax.random.fold_in(key, state.step)
+  teacher = (state.ema,) if trainee.uses_average else ()
   (loss, scalars), grads = jax.value_and_grad(trainee.loss, has_aux=True)(
-    state.params, batch, step_key
+    state.params, batch, step_key, *teacher
   )
   updates, opt_state = trainee.make_optimizer().update(
     grads, state.opt_state, state.params

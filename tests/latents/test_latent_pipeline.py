@@ -85,7 +85,7 @@ def test_processes_share_the_batches_of_one(latents, count):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 16])
 def test_evaluation_is_in_order_and_padded(latents, batch_size):
-  batches = list(pipeline.eval_batches(latents, batch_size))
+  batches = list(pipeline.EvalBatches(latents, batch_size))
   assert all(len(batch["clip"]) == batch_size for batch in batches)
   index = np.concatenate([batch["index"] for batch in batches])
   mask = np.concatenate([batch["mask"] for batch in batches])
@@ -98,19 +98,8 @@ def test_evaluation_is_in_order_and_padded(latents, batch_size):
       np.testing.assert_array_equal(batch["clip"][row], expected["clip"])
 
 
-def test_processes_share_evaluation(latents):
-  whole = list(pipeline.eval_batches(latents, 8, process=(0, 1)))
-  halves = [
-    list(pipeline.eval_batches(latents, 8, process=(k, 2))) for k in range(2)
-  ]
-  for batch, *parts in zip(whole, *halves, strict=True):
-    for name, value in batch.items():
-      np.testing.assert_array_equal(
-        np.concatenate([part[name] for part in parts]), value
-      )
-  assert not halves[1][-1]["mask"].any()
-
-
 def test_a_batch_that_cannot_be_shared_is_refused(latents):
   with pytest.raises(ValueError, match=r"batch_size 5 .* 2 processes"):
     pipeline.train_batches(latents, 5, 0, process=(0, 2))
+  with pytest.raises(ValueError, match="batch_size 0"):
+    pipeline.EvalBatches(latents, 0)

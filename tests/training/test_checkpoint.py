@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import toy_run
 
-from forecasting.training import checkpoint
+from forecasting.training import checkpoint, integrity
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +33,31 @@ def spoil(step_folder, how):
   elif how == "zeroed arrays":
     for file in (state / "ocdbt.process_0" / "d").iterdir():
       file.write_bytes(bytes(file.stat().st_size))
+  elif how == "a flipped bit":
+    file = max(state.glob("**/d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
   elif how == "no arrays":
     shutil.rmtree(state)
   elif how == "garbled metadata":
     (state / "_METADATA").write_text('{"tree_metadata": {')
+  elif how == "no data position":
+    next(data.glob("*.json")).unlink()
+  elif how == "garbled checksums":
+    (step_folder / integrity.FILE_NAME).write_text('{"state/')
   elif how == "garbled data position":
     next(data.glob("*.json")).write_text('{"next_ind')
 
 
 WAYS = (
+  "a flipped bit",
   "truncated arrays",
   "zeroed arrays",
   "garbled metadata",
   "garbled data position",
+  "no data position",
+  "garbled checksums",
 )
 
 
@@ -56,16 +68,29 @@ def test_newest_are_kept_and_completion_is_marked(finished):
   assert (finished[0] / checkpoint.COMPLETE).read_text() == "20\n"
 
 
+def test_every_k_th_is_kept_too(tmp_path):
+  trainees = [toy_run.trainee("a", 20)]
+  toy_run.run(tmp_path, trainees, keep=1, keep_every=6, checkpoint_every=3)
+  folder = tmp_path / checkpoint.FOLDER
+  assert sorted(int(p.name) for p in folder.iterdir()) == [6, 12, 18, 20]
+
+
+def test_checkpoints_without_checksums_are_read_unchecked(workdir):
+  folder = workdir / checkpoint.FOLDER / "20"
+  (folder / integrity.FILE_NAME).unlink()
+  assert checkpoint.restore_ema(workdir)[0] == 20
+
+
 def test_restore_ema_needs_no_optimizer(finished):
   workdir, states = finished
-  params = checkpoint.restore_ema(workdir)
+  params = checkpoint.restore_ema(workdir)[1]
   assert set(params) == {"a", "b"}
   for name, state in states.items():
     jax.tree.map(np.testing.assert_array_equal, params[name], state.ema)
     assert not np.array_equal(
       params[name]["dense"]["kernel"], state.params["dense"]["kernel"]
     )
-  leaf = checkpoint.restore_ema(workdir, ["b"])["b"]["dense"]["bias"]
+  leaf = checkpoint.restore_ema(workdir, ["b"])[1]["b"]["dense"]["bias"]
   assert isinstance(leaf, np.ndarray)
 
 
@@ -78,7 +103,7 @@ def test_restore_ema_names_what_is_missing(finished, tmp_path):
 
 def test_evaluation_reads_what_is_undamaged_or_falls_back(finished, workdir):
   spoil(workdir / checkpoint.FOLDER / "20", "truncated arrays")
-  params = checkpoint.restore_ema(workdir, ["b"])["b"]
+  params = checkpoint.restore_ema(workdir, ["b"])[1]["b"]
   jax.tree.map(np.testing.assert_array_equal, params, finished[1]["b"].ema)
 
 
@@ -96,7 +121,7 @@ def test_unreadable_newest_falls_back(finished, workdir, how, caplog):
 
 def test_evaluation_falls_back_too(finished, workdir, caplog):
   spoil(workdir / checkpoint.FOLDER / "20", "zeroed arrays")
-  params = checkpoint.restore_ema(workdir)
+  params = checkpoint.restore_ema(workdir)[1]
   # b ended at step 9: its average at step 14 is the final one; that of a isn't.
   final = {name: state.ema for name, state in finished[1].items()}
   jax.tree.map(np.testing.assert_array_equal, params["b"], final["b"])

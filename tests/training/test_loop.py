@@ -134,7 +134,7 @@ def test_nan_stops_and_leaves_the_last_good_checkpoint(
   assert max(steps_on_disk(tmp_path)) == last_good
   assert read_metrics(tmp_path / METRICS)[-1]["step"] == fetch - 1
   assert not checkpoint.is_complete(tmp_path)
-  for params in checkpoint.restore_ema(tmp_path).values():
+  for params in checkpoint.restore_ema(tmp_path)[1].values():
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
 
 
