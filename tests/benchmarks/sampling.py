@@ -181,11 +181,11 @@ def compile_both(flow, params, inputs, samples: int):
   return ways
 
 
-def race(ways, inputs, repeats: int) -> None:
+def race(ways, inputs, repeats: int, clock: str) -> None:
   """Lets both take turns and prints what they took."""
   keys = jax.random.split(jax.random.key(1), len(inputs["context"]))
   runs = {
-    name: turns.timed(lambda run=run: run(inputs, keys))
+    name: turns.timed(lambda run=run: run(inputs, keys), clock)
     for name, run in ways.items()
   }
   for run in runs.values():
@@ -237,6 +237,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
   parser.add_argument("--batch", type=int, default=2)
   parser.add_argument("--samples", type=int, default=10)
   parser.add_argument("--repeats", type=int, default=3)
+  parser.add_argument("--clock", choices=turns.CLOCKS, default="wall")
   parser.add_argument("--workdir", type=Path, help="of a run with `flow`")
   parser.add_argument("--clips", type=int, default=32)
   parser.add_argument("--tasks", nargs="*", default=("points", "boxes"))
@@ -248,7 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
   options = parse(arguments)
   if options.workdir:
     run_ = of_run(options.workdir)
-    trained = checkpoint.restore_ema(options.workdir)
+    _, trained = checkpoint.restore_ema(options.workdir)
     params = trained[forecaster_name("flow")]
     flow = registry.make_forecaster(
       "flow", run_.config.forecaster, run_.spec, run_.stats
@@ -269,7 +270,7 @@ def main(arguments: list[str] | None = None) -> None:
     f" naive {naive}, ratio {naive / ours:.2f}"
   )
   ways = compile_both(flow, params, inputs, options.samples)
-  race(ways, inputs, options.repeats)
+  race(ways, inputs, options.repeats, options.clock)
   if options.workdir:
     compare_scores(run_, trained, ways, options, first)
 
