@@ -207,6 +207,12 @@ def forecaster_config() -> ConfigDict:
       },
       "sampler": sampler_config(),
       "regression": {"loss": "mse"},  # or 'smooth_l1'
+      # The protocol of DINO-Foresight, instead of the same fields of `model`.
+      "masked": {
+        "beta": 0.1,  # error beyond which the loss is absolute
+        "attention": "factorized",  # or 'full'
+        "conditioning": "joint_full",  # or 'joint_asym', 'cross'
+      },
       "energy": {
         "noise_dim": 32,  # of the noise that tells samples apart
         "members": 4,  # samples of each example in the loss

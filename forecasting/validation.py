@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from forecasting import config as config_lib
 from forecasting.backbones import encode, zoo
-from forecasting.forecaster import energy, process, registry
+from forecasting.forecaster import architecture, energy, process, registry
 from forecasting.frames import pipeline
 from forecasting.readouts import positions
 
@@ -41,8 +41,10 @@ _CHOICES = {
   "backbone.dtype": ("float32", "bfloat16"),
   "readout.positions": positions.MODES,
   "latents.dtype": ("bfloat16", "float32", "int8"),
-  "forecaster.model.conditioning": ("joint_asym", "joint_full", "cross"),
-  "forecaster.model.attention": ("full", "factorized"),
+  "forecaster.model.conditioning": architecture.CONDITIONINGS,
+  "forecaster.model.attention": architecture.ATTENTIONS,
+  "forecaster.masked.conditioning": architecture.CONDITIONINGS,
+  "forecaster.masked.attention": architecture.ATTENTIONS,
   "forecaster.model.dtype": ("default", "float32", "bfloat16"),
   "forecaster.normalize.stats": ("per_channel", "per_channel_time", "none"),
   "forecaster.normalize.target_transform": ("residual_last", "none"),
@@ -84,6 +86,7 @@ _POSITIVE = (
   "forecaster.model.heads",
   "forecaster.model.patch",
   "forecaster.sampler.steps",
+  "forecaster.masked.beta",
   "forecaster.energy.noise_dim",
   "forecaster.energy.members",
   "forecaster.shortcut.steps",

@@ -18,6 +18,7 @@ from forecasting.forecaster.ddpm import make_ddpm
 from forecasting.forecaster.denoiser import Denoiser
 from forecasting.forecaster.energy import EnergyForecaster
 from forecasting.forecaster.flow import make_flow
+from forecasting.forecaster.masked import MaskedForecaster
 from forecasting.forecaster.regression import RegressionForecaster
 from forecasting.forecaster.schedule import resolve_shift
 from forecasting.forecaster.transforms import (
@@ -26,7 +27,7 @@ from forecasting.forecaster.transforms import (
   make_transform,
 )
 
-LEARNT = ("flow", "ddpm", "regression", "energy", "shortcut")
+LEARNT = ("flow", "ddpm", "regression", "masked", "energy", "shortcut")
 TRAINING_FREE = (
   "persistence_latent",
   "linear_latent",
@@ -69,6 +70,8 @@ def make_forecaster(
     return _energy(cfg, spec, sizes, transform)
   if name == "shortcut":
     return _shortcut(cfg, spec, sizes, transform)
+  if name == "masked":
+    return _masked(cfg, spec, sizes, transform)
   network = Denoiser(sizes, spec.channels)
   if name == "regression":
     return RegressionForecaster(spec, network, transform, cfg.regression.loss)
@@ -103,6 +106,21 @@ def _energy(
     norm=cfg.energy.norm,
     chunk=cfg.sampler.get("chunk", 5),
   )
+
+
+def _masked(
+  cfg: ConfigDict,
+  spec: LatentSpec,
+  sizes: DenoiserConfig,
+  transform: Transform,
+) -> MaskedForecaster:
+  sizes = dataclasses.replace(
+    sizes,
+    attention=cfg.masked.attention,
+    conditioning=cfg.masked.conditioning,
+  )
+  network = Denoiser(sizes, spec.channels)
+  return MaskedForecaster(spec, network, transform, cfg.masked.beta)
 
 
 def _shortcut(
