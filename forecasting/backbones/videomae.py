@@ -261,6 +261,17 @@ FAMILY = Family(
       " without the optimizer)",
     ),
     _spec(
+      "videomaev2_tiny",
+      96,
+      4,
+      3,
+      384,
+      resolution=64,
+      patch=8,
+      source="OpenGVLab/VideoMAEv2",
+      license="Apache-2.0",
+    ),
+    _spec(
       "videomaev2_b",
       768,
       12,

@@ -14,7 +14,7 @@ from forecasting.latents.encoding import encode_clips
 NUM_CONTEXT = 4
 TINY = sorted(name for name in SPECS if name.endswith("_tiny"))
 # Frames do not see each other, or only earlier ones.
-BLIND_TO_THE_FUTURE = {"dinov2", "siglip", "next_vid"}
+BLIND_TO_THE_FUTURE = {"dinov2", "siglip", "next_vid", "raw"}
 
 
 @functools.cache
