@@ -4,7 +4,7 @@ python -m forecasting.pretrain --config=configs/pretrain/4ds_tiny.py \
   --workdir=runs/pretrain_4ds_tiny
 
 Running it again resumes. The workdir then holds the weights as safetensors
-under the public 4DS names, beside a JSON file that says how they were made.
+under the network's own names, beside a JSON file that says how they were made.
 """
 
 import functools
@@ -20,11 +20,12 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from forecasting.backbones.encode import build_network
 from forecasting.backbones.weights import file_digest, save_weights
 from forecasting.backbones.zoo import get_spec
 from forecasting.frames.pipeline import ClipSource, open_source
-from forecasting.pretraining.masked_pixels import MaskedPixels
+from forecasting.frames.scenes import captions
+from forecasting.frames.scenes.physics import Course
+from forecasting.pretraining.registry import make_objective
 from forecasting.training.loop import fit
 from forecasting.training.mesh import make_mesh
 from forecasting.training.steps import Trainee
@@ -33,8 +34,12 @@ TRAINEE = "pretraining"
 READ_THREADS = 2
 
 
-def video_batches(
-  source: ClipSource, batch_size: int, seed: int
+def clip_batches(
+  source: ClipSource,
+  batch_size: int,
+  seed: int,
+  keys: Sequence[str] = ("video",),
+  course: Course | None = None,
 ) -> grain.DatasetIterator:
   """Returns endless shuffled batches of frames.
 
@@ -42,15 +47,18 @@ def video_batches(
     source: the clips.
     batch_size: clips per batch.
     seed: of the order, which differs in every epoch.
+    keys: arrays of a clip; 'text', the words of its caption, among them.
+    course: how simulated clips unfold, for their captions.
 
   Returns:
-    Iterator of {'video': uint8 [B T H W 3]}, checkpointable.
+    Iterator of {'video': uint8 [B T H W 3], ...}, checkpointable.
   """
+  select = functools.partial(_select, keys=tuple(keys), course=course)
   return iter(
     grain.MapDataset.source(source)
     .seed(seed)
     .shuffle()
-    .map(functools.partial(_select, keys=("video",)))
+    .map(select)
     .repeat()
     .batch(batch_size, drop_remainder=True)
     .to_iter_dataset(
@@ -60,34 +68,25 @@ def video_batches(
 
 
 def _select(
-  clip: Mapping[str, Any], keys: Sequence[str]
+  clip: Mapping[str, Any], keys: Sequence[str], course: Course | None
 ) -> dict[str, np.ndarray]:
-  """Returns some of a clip's arrays."""
-  return {key: clip[key] for key in keys}
-
-
-def make_trainee(config: ConfigDict) -> Trainee:
-  """Returns the masked autoencoder of a config."""
-  task = MaskedPixels(
-    build_network(get_spec(config.backbone)), config.masked_pixels.to_dict()
-  )
-  return Trainee(
-    name=TRAINEE,
-    init=task.init,
-    loss=task.loss,
-    optimizer=config.optimizer,
-    steps=config.steps,
-    ema_decay=config.ema_decay,
-  )
+  """Returns some of a clip's arrays, and its caption if it is asked for."""
+  arrays = {key: clip[key] for key in keys if key != "text"}
+  if "text" in keys:
+    text = captions.caption_of(course, str(clip["clip_id"]))
+    arrays["text"] = captions.words(text)
+  return arrays
 
 
 def read_curve(workdir: Path) -> list[dict[str, int | float]]:
-  """Returns the rows of a run's metrics, rounded."""
-  keep = ("step", "loss", "hidden", "visible")
+  """Returns the rows of a run's metrics, rounded, with the loss's parts."""
+  drop = ("trainee", "grad_norm", "param_norm", "learning_rate")
   lines = (workdir / "metrics.jsonl").read_text().splitlines()
   rows = [json.loads(line) for line in lines]
   return [
-    {key: round(row[key], 5) for key in keep} for row in rows if "loss" in row
+    {key: round(row[key], 5) for key in row if key not in drop}
+    for row in rows
+    if "loss" in row
   ]
 
 
@@ -130,9 +129,24 @@ def run(config: ConfigDict, workdir: Path) -> Path:
   """
   root = Path(config.data.root) if config.data.root else workdir / "data"
   source = open_source(config.data, "train", root)
+  task = make_objective(get_spec(config.backbone), config.objective.to_dict())
+  course = Course(
+    num_frames=config.data.num_frames, num_context=config.data.num_context
+  )
+  trainee = Trainee(
+    name=TRAINEE,
+    init=task.init,
+    loss=task.loss,
+    optimizer=config.optimizer,
+    steps=config.steps,
+    ema_decay=config.ema_decay,
+    uses_average=task.uses_average,
+  )
   states = fit(
-    [make_trainee(config)],
-    video_batches(source, config.train.batch_size, config.seed),
+    [trainee],
+    clip_batches(
+      source, config.train.batch_size, config.seed, task.keys, course
+    ),
     workdir=workdir,
     seed=config.seed,
     mesh=make_mesh(config.train.fsdp),
@@ -140,7 +154,7 @@ def run(config: ConfigDict, workdir: Path) -> Path:
     checkpoint_every=config.train.checkpoint_every,
     keep=config.train.keep,
   )
-  encoder = states[TRAINEE].ema["encoder"]
+  encoder = task.encoder(states[TRAINEE].ema)
   return export(workdir, config, encoder, source.fingerprint)
 
 

@@ -10,7 +10,7 @@ resampled to the grid, antialiased, by both.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -106,20 +106,28 @@ class DinoV2(nn.Module):
     return resample(self.positions, *rules)
 
   def __call__(
-    self, frames: Float[Array, "B H W 3"], num_blocks: int | None = None
+    self,
+    frames: Float[Array, "B H W 3"],
+    num_blocks: int | None = None,
+    change: Callable[[jax.Array], jax.Array] | None = None,
   ) -> Float[Array, "B n D"]:
     """Encodes frames.
 
     Args:
       frames: normalized.
       num_blocks: blocks to compute; None or all: the final norm follows.
+      change: applied to the embedded patches before they get their positions;
+        masked pretraining hides some.
 
     Returns:
       The class token, the registers, the patches.
     """
     patches = to_patches(frames[:, None], (1, self.patch, self.patch))
     positions = rearrange(self.frame_positions(), "h w D -> (h w) D")
-    tokens = self.patch_embedding(patches) + positions
+    embedded = self.patch_embedding(patches)
+    if change is not None:
+      embedded = change(embedded)
+    tokens = embedded + positions
     first = (self.class_token + self.class_position)[None]
     if self.num_registers:
       first = jnp.concatenate([first, self.registers])

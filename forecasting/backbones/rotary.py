@@ -57,7 +57,18 @@ def rotation_angles(
 def make_rotate(grid: tuple[int, int, int], head_dim: int) -> Rotate:
   """Returns the function that turns queries or keys by their positions."""
   angles = rotation_angles(grid, head_dim)
-  cos, sin = (jnp.asarray(f(angles), jnp.float32) for f in (np.cos, np.sin))
+  return rotate_by(np.cos(angles), np.sin(angles))
+
+
+def rotate_by(cos: Float[Array, "*n d"], sin: Float[Array, "*n d"]) -> Rotate:
+  """Returns the function that turns queries or keys by given angles.
+
+  Args:
+    cos: of the angles of every token; an axis of clips, and one of heads, may
+      come before the tokens.
+    sin: of the same angles.
+  """
+  cos, sin = (jnp.asarray(x, jnp.float32) for x in (cos, sin))
 
   def rotate(features: Float[Array, "B K n d"]) -> Float[Array, "B K n d"]:
     # In float32: bfloat16 has no digits for the angles of far tokens.

@@ -1,83 +1,38 @@
-"""Masked autoencoding of pixels: how the embedded backbone was pretrained.
+"""Masked autoencoding of pixels: 4DS, VideoMAE and VideoMAEv2.
 
-A 4DS encoder sees a tenth of a clip's tubelets; a light decoder predicts the
+An encoder sees a tenth of a clip's tubelets; a light decoder predicts the
 pixels of hidden ones (VideoMAE, arXiv 2203.12602; 4DS, arXiv 2412.15212). Only
-part of the hidden tubelets is decoded in a step (VideoMAEv2's dual masking).
+part of the hidden tubelets may be decoded in a step (VideoMAEv2's dual
+masking, arXiv 2303.16727).
 
 Targets are the pixels themselves, or the pixels normalized per channel within
 the tubelet. Normalized ones make a network care for structure, but in scenes
 that move this much most of it cannot be guessed from a tenth of the tubelets,
-and in a short pretraining nothing was learnt from them. Visible tubelets are
-reconstructed too, by one dense layer from the encoder's normalized tokens (our
-choice): a readout of pixels needs the detail of the token's own place, which
-prediction alone lets the encoder forget.
+and in a short pretraining of 4DS nothing was learnt from them. Visible tubelets
+may be reconstructed too, by one dense layer from the encoder's normalized
+tokens (our choice): a readout of pixels needs the detail of the token's own
+place, which prediction alone lets the encoder forget.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange, reduce
+import numpy as np
 from jaxtyping import Float, Int, Key
 
-from forecasting.backbones.encode import layer_norm
-from forecasting.backbones.four_ds import FourDS, to_patches
-from forecasting.backbones.vit import BlockConfig, Transformer, wave_positions
+from forecasting.backbones.four_ds import to_patches
+from forecasting.backbones.spec import BackboneSpec
+from forecasting.pretraining import objective
+from forecasting.pretraining.mask_decoder import Decoder
+from forecasting.pretraining.pixel_targets import patch_targets
+from forecasting.pretraining.tokens import encode_visible, take_tokens
 from forecasting.shapes import Array, Params, PRNGKey
 
-PIXEL_SCALE = 4.0  # about one over the spread of pixels in [0, 1]
-STD_FLOOR = 0.01  # about 2.5 gray levels: below it, contrast is rounding
-
-
-class Decoder(nn.Module):
-  """Predicts tubelets from the encoder's visible tokens.
-
-  Attributes:
-    grid: slots, rows and columns of a whole clip.
-    outputs: numbers predicted per token.
-    width: features.
-    depth: number of blocks.
-    heads: number of attention heads.
-  """
-
-  grid: tuple[int, int, int]
-  outputs: int
-  width: int
-  depth: int
-  heads: int
-
-  @nn.compact
-  def __call__(
-    self,
-    tokens: Float[Array, "B v D"],
-    visible: Int[Array, "B v"],
-    decoded: Int[Array, "B m"],
-  ) -> Float[Array, "B n p"]:
-    """Returns visible tokens reconstructed, then decoded ones guessed."""
-    positions = self.param("positions", self._initial_positions)
-    mask_token = self.param(
-      "mask_token", nn.initializers.normal(0.02), (self.width,)
-    )
-    tokens = layer_norm(tokens)
-    reconstructed = nn.Dense(self.outputs, name="reconstruction")(tokens)
-    tokens = nn.Dense(self.width, name="input")(tokens) + positions[visible]
-    tokens = jnp.concatenate([tokens, mask_token + positions[decoded]], axis=1)
-    block = BlockConfig(self.heads, 4 * self.width)
-    tokens = Transformer(self.depth, block, final_norm=True, name="processor")(
-      tokens
-    )
-    guessed = nn.Dense(self.outputs, name="output")(
-      tokens[:, visible.shape[1] :]
-    )
-    return jnp.concatenate([reconstructed, guessed], axis=1)
-
-  def _initial_positions(self, key: PRNGKey) -> Float[Array, "n D"]:
-    """Returns waves; draws nothing."""
-    del key
-    waves = jnp.array(wave_positions(self.grid, self.width))
-    return rearrange(waves, "t h w D -> (t h w) D")
+MASKINGS = ("random", "tube")
+DECODINGS = ("random", "running_cell")
+CELL = 2  # rows and columns of a running cell
 
 
 def draw_mask(
@@ -86,6 +41,7 @@ def draw_mask(
   masking: str,
   mask_fraction: float,
   decode_fraction: float,
+  decoding: str = "random",
 ) -> tuple[Int[Array, "v"], Int[Array, "m"]]:
   """Draws the visible and the decoded tokens of one clip.
 
@@ -95,114 +51,124 @@ def draw_mask(
     masking: 'random' tokens, or 'tube': the same places in every slot.
     mask_fraction: share of tokens hidden from the encoder.
     decode_fraction: share of the hidden tokens that is decoded.
+    decoding: 'random' ones of them, or 'running_cell': first those that a
+      pattern of 2 x 2 places picks, which runs through the cell with time.
 
   Returns:
     Flat indices of visible and of decoded tokens; the two never share one.
 
   Raises:
-    ValueError: if `masking` is neither of the two.
+    ValueError: if `masking` or `decoding` is none of these.
   """
+  for field, value, known in (
+    ("masking", masking, MASKINGS),
+    ("decoding", decoding, DECODINGS),
+  ):
+    if value not in known:
+      raise ValueError(
+        f"{field} is {value!r}; expected one of {', '.join(known)}. Set it in"
+        f" the config's objective.{field}."
+      )
   slots, rows, columns = grid
-  num_tokens = slots * rows * columns
+  num_tokens, num_places = slots * rows * columns, rows * columns
   token_key, place_key = jax.random.split(key)
   order = jax.random.uniform(token_key, (num_tokens,))
-  if masking == "random":
-    num_visible = round(num_tokens * (1 - mask_fraction))
-  elif masking == "tube":
-    places = jax.random.permutation(place_key, rows * columns)
-    num_places = round(rows * columns * (1 - mask_fraction))
-    num_visible = slots * num_places
-    order += jnp.tile(places >= num_places, slots)
-  else:
-    raise ValueError(
-      f"masking is {masking!r}; expected 'random' or 'tube'. Set it in the"
-      " config's masked_pixels.masking."
-    )
+  num_visible = round(num_tokens * (1 - mask_fraction))
+  if masking == "tube":
+    shown = round(num_places * (1 - mask_fraction))
+    places = jax.random.permutation(place_key, num_places)
+    order += jnp.tile(places >= shown, slots)
+    num_visible = slots * shown
   num_decoded = round((num_tokens - num_visible) * decode_fraction)
   order = jnp.argsort(order)
-  return order[:num_visible], order[num_visible : num_visible + num_decoded]
+  visible, hidden = order[:num_visible], order[num_visible:]
+  if decoding == "running_cell":
+    cell_key = jax.random.fold_in(place_key, 1)
+    late = ~running_cell(cell_key, grid, decode_fraction)[hidden]
+    hidden = hidden[jnp.argsort(late, stable=True)]
+  return visible, hidden[:num_decoded]
 
 
-def patch_targets(
-  patches: Float[Array, "B n p"], normalize: bool
-) -> Float[Array, "B n p"]:
-  """Returns what is to be predicted of tubelets.
+def running_cell(
+  key: PRNGKey, grid: tuple[int, int, int], share: float
+) -> Array:
+  """Picks places of each 2 x 2 cell that move on by one from slot to slot.
+
+  So every place is picked in about the same share of the slots.
 
   Args:
-    patches: flat tubelets, channels last, values in [0, 1].
-    normalize: whether to normalize within each tubelet and channel, instead of
-      one fixed scale for all pixels.
+    key: chooses where the pattern starts.
+    grid: slots, rows and columns.
+    share: of the places of a cell that is picked, in fourths.
 
   Returns:
-    Targets with a spread of about 1.
+    Whether each token is picked, flat.
+
+  Source: arXiv 2303.16727.
   """
-  if not normalize:
-    return (patches - 0.5) * PIXEL_SCALE
-  pixels = rearrange(patches, "B n (p c) -> B n p c", c=3)
-  centered = pixels - reduce(pixels, "B n p c -> B n 1 c", "mean")
-  variance = reduce(centered**2, "B n p c -> B n 1 c", "mean")
-  centered /= jnp.sqrt(variance + STD_FLOOR**2)
-  return rearrange(centered, "B n p c -> B n (p c)")
+  slot, row, column = (x.ravel() for x in np.indices(grid))
+  place = CELL * (row % CELL) + column % CELL
+  start = jax.random.randint(key, (), 0, CELL**2)
+  return (place + slot + start) % CELL**2 < round(share * CELL**2)
 
 
-class MaskedPixels:
-  """The pretraining task: initial parameters and loss.
+class MaskedPixels(objective.Objective):
+  """Masked autoencoding; see the module.
 
-  Parameters are {'encoder': those of the 4DS encoder, 'decoder': ...}.
+  Parameters are {'encoder', 'decoder'}.
   """
 
-  def __init__(self, encoder: FourDS, cfg: Mapping[str, Any]) -> None:
+  def __init__(self, spec: BackboneSpec, cfg: Mapping[str, Any]) -> None:
     """Builds the networks.
 
     Args:
-      encoder: the network to pretrain.
-      cfg: the fields of `masked_pixels` in `configs/pretrain/4ds_tiny.py`.
+      spec: of a backbone of the family 4ds or videomae.
+      cfg: the fields of `objective` in `configs/pretrain/4ds_tiny.py`.
     """
-    self.encoder = encoder
-    self.cfg = cfg
-    slots, rows, columns = encoder.grid
-    frames, height, width = encoder.patch
-    self.video_shape = (slots * frames, rows * height, columns * width, 3)
+    super().__init__(spec, cfg)
+    self.patch = (spec.tubelet, spec.patch, spec.patch)
     self.decoder = Decoder(
-      encoder.grid,
-      frames * height * width * 3,
+      spec.grid,
+      3 * int(np.prod(self.patch)),
       cfg["decoder_width"],
       cfg["decoder_depth"],
       cfg["decoder_heads"],
+      reconstructs=cfg["visible_weight"] > 0,
     )
 
   def init(self, key: PRNGKey) -> Params:
     """Returns random parameters of encoder and decoder."""
     encoder_key, decoder_key = jax.random.split(key)
-    video = jnp.zeros((1, *self.video_shape))
     index = jnp.zeros((1, 1), jnp.int32)
-    tokens = jnp.zeros((1, 1, self.encoder.width))
-    encoder = self.encoder.init(encoder_key, video, index)
+    tokens = jnp.zeros((1, 1, self.spec.width))
     decoder = self.decoder.init(decoder_key, tokens, index, index)
-    return {"encoder": encoder["params"], "decoder": decoder["params"]}
+    return {
+      "encoder": self.init_encoder(encoder_key),
+      "decoder": decoder["params"],
+    }
 
   def loss(
-    self, params: Params, batch: Mapping[str, Any], key: PRNGKey
-  ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    self,
+    params: Params,
+    batch: Mapping[str, Any],
+    key: PRNGKey,
+    average: Params | None = None,
+  ) -> objective.Losses:
     """Returns the loss of one step and its parts.
 
-    Args:
-      params: as `init` makes them.
-      batch: 'video', uint8 clips.
-      key: randomness of masks and flips.
-
-    Returns:
-      The mean over clips, and what to log: the errors on 'hidden' and on
-      'visible' tubelets.
+    The parts are the errors on 'hidden' and, if they are reconstructed, on
+    'visible' tubelets.
     """
-    video = jnp.asarray(batch["video"], jnp.float32) / 255.0
-    index = jnp.arange(video.shape[0])
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-    visible, decoded, flipped = jax.vmap(self._draw)(keys)
-    video = jnp.where(
-      flipped[:, None, None, None, None], jnp.flip(video, axis=3), video
+    del average
+    keys = objective.clip_keys(key, len(batch["video"]))
+    visible, decoded, is_flipped = jax.vmap(self._draw)(keys)
+    video = objective.flip_some(objective.pixels(batch), is_flipped)
+    tokens = encode_visible(
+      self.network,
+      params["encoder"],
+      objective.to_model_range(video, self.spec),
+      visible,
     )
-    tokens = self.encoder.apply({"params": params["encoder"]}, video, visible)
     predicted = self.decoder.apply(
       {"params": params["decoder"]}, tokens, visible, decoded
     )
@@ -213,27 +179,31 @@ class MaskedPixels:
     mask_key, flip_key = jax.random.split(key)
     visible, decoded = draw_mask(
       mask_key,
-      self.encoder.grid,
+      self.spec.grid,
       self.cfg["masking"],
       self.cfg["mask_fraction"],
       self.cfg["decode_fraction"],
+      self.cfg.get("decoding", "random"),
     )
     is_flipped = jax.random.bernoulli(flip_key) & self.cfg["flip"]
     return visible, decoded, is_flipped
 
   def _errors(
-    self, video: Array, predicted: Array, visible: Array, decoded: Array
-  ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    self,
+    video: Float[Array, "B T H W 3"],
+    predicted: Float[Array, "B n p"],
+    visible: Int[Array, "B v"],
+    decoded: Int[Array, "B m"],
+  ) -> objective.Losses:
     """Compares predictions with the pixels."""
-    patches = to_patches(video, self.encoder.patch)
-    index = jnp.concatenate([visible, decoded], axis=1)
-    patches = jnp.take_along_axis(patches, index[..., None], axis=1)
-    targets = patch_targets(patches, self.cfg["normalize_target"])
-    errors = jnp.square(predicted - targets).mean(-1)
-    count = visible.shape[1]
-    parts = {
-      "hidden": errors[:, count:].mean(),
-      "visible": errors[:, :count].mean(),
-    }
-    weight = self.cfg["visible_weight"]
-    return parts["hidden"] + weight * parts["visible"], parts
+    patches = to_patches(video, self.patch)
+    normalize = self.cfg["normalize_target"]
+    targets = patch_targets(take_tokens(patches, decoded), normalize)
+    count = predicted.shape[1] - decoded.shape[1]
+    hidden = jnp.square(predicted[:, count:] - targets).mean()
+    if not count:
+      return hidden, {"hidden": hidden}
+    targets = patch_targets(take_tokens(patches, visible), normalize)
+    seen = jnp.square(predicted[:, :count] - targets).mean()
+    total = hidden + self.cfg["visible_weight"] * seen
+    return total, {"hidden": hidden, "visible": seen}

@@ -1,0 +1,11 @@
+"""NExT-Vid's published recipe for next_vid_h, on a folder of videos.
+
+python -m forecasting.pretrain --config=configs/pretrain/next_vid_h.py \
+  --config.data.path=VIDEOS --workdir=runs/pretrain_next_vid_h
+
+`pretrain_config.next_vid` says what differs from the paper.
+"""
+
+from forecasting import pretrain_config
+
+get_config = pretrain_config.next_vid("next_vid_h")
