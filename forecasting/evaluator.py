@@ -49,7 +49,7 @@ def evaluate(
     fields that say what run they are from. All processes have to iterate to
     the end; the others than the first get no rows.
   """
-  seen = perception_scores(perception, store, settings)
+  seen = perception_values(perception, store, settings)
   about = {
     "num_context": settings.num_context,
     "frames": f"{settings.num_context}..{settings.num_frames - 1}",
@@ -70,7 +70,13 @@ def evaluate(
       continue
     for task, result in scored.items():
       row = about | _row(predictor, task, result, settings)
-      row["scores"] |= seen[task]
+      row["scores"] |= {
+        name: summary.entry(
+          bootstrap.mean_interval(values, num_replicates=settings.bootstrap)
+        )
+        for name, values in seen[task].items()
+      }
+      row["clips"]["perception"] = _rounded(seen[task]["perception"])
       if task in conditionals:
         row["futures"] = conditionals[task]
       row["wall_seconds"] = round(time.time() - start, 2)
@@ -86,10 +92,10 @@ def eval_list_hash(store: LatentStore) -> str:
   return digest.hexdigest()
 
 
-def perception_scores(
+def perception_values(
   perception: Predictor, store: LatentStore, settings: scoring.Settings
-) -> dict[str, summary.Scores]:
-  """Returns each task's metric of the readout on observed clips.
+) -> dict[str, dict[str, np.ndarray]]:
+  """Returns each task's metric of the readout on observed clips, clip by clip.
 
   On the frames that forecasts are scored on, and as `perception_all` on all
   frames but the first, where points and boxes are queried.
@@ -116,12 +122,7 @@ def perception_scores(
   parts = sharing.map_batches(work, len(batches))
   return {
     task: {
-      name: summary.entry(
-        bootstrap.mean_interval(
-          np.concatenate([part[f"{task}/{name}"] for part in parts]),
-          num_replicates=settings.bootstrap,
-        )
-      )
+      name: np.concatenate([part[f"{task}/{name}"] for part in parts])
       for name in starts
     }
     for task in settings.tasks
@@ -157,5 +158,15 @@ def _row(
     "num_nan": total.num_nan,
     "num_samples": result.rows.num_samples,
     "scores": scores | distribution,
+    # For paired comparisons of rows that were scored on the same clips.
+    "clips": {
+      "mean": _rounded(total.example_mean),
+      "best": _rounded(total.example_best(spec.higher_is_better)),
+    },
     **fields,
   }
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+  """Returns values with six digits, enough to compare means of them."""
+  return [float(f"{value:.6g}") for value in values]

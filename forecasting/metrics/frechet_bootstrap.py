@@ -45,13 +45,26 @@ def frechet_interval(
   Returns:
     The distance and its interval; all NaN for fewer than 2 clips.
   """
+  return frechet_bootstrap(vectors, num_replicates=num_replicates, seed=seed)[0]
+
+
+def frechet_bootstrap(
+  vectors: Vectors,
+  *,
+  num_replicates: int = NUM_REPLICATES,
+  seed: int = 0,
+) -> tuple[Interval, Float[np.ndarray, "R"]]:
+  """Returns `frechet_interval` and the replicates that it is from.
+
+  Replicates of two forecasters on the same clips are paired.
+  """
   value = fd(vectors).value
   clips = np.unique(vectors.example)
   if len(clips) < 2 or np.isnan(value):
-    return Interval(value, np.nan, np.nan, len(clips))
+    return Interval(value, np.nan, np.nan, len(clips)), np.array([], float)
   replicates = frechet_replicates(vectors, num_replicates, seed)
-  shifted = replicates - np.nanmean(replicates) + value
-  return percentile_interval(value, np.maximum(shifted, 0.0), len(clips))
+  shifted = np.maximum(replicates - np.nanmean(replicates) + value, 0.0)
+  return percentile_interval(value, shifted, len(clips)), replicates
 
 
 def compare_frechet(

@@ -83,11 +83,12 @@ def distribution_scores(
     if name == "fd_1" and rows.num_samples == 1:
       scores[name] = scores["fd"]
       continue
-    scores[name] = entry(
-      frechet_bootstrap.frechet_interval(
-        vectors, num_replicates=num_frechet_replicates
-      )
+    interval, replicates = frechet_bootstrap.frechet_bootstrap(
+      vectors, num_replicates=num_frechet_replicates
     )
+    scores[name] = entry(interval)
+  # The last ones are of one sample per clip; rows of the same clips are paired.
+  fields["fd_1_replicates"] = [float(f"{x:.6g}") for x in replicates]
   for name, value in _variances(rows).items():
     scores[name] = {"value": value, "low": np.nan, "high": np.nan}
   proper_scores, proper_fields = _proper(rows, num_replicates)
