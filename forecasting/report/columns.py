@@ -83,6 +83,7 @@ def task_columns(row: Row) -> list[Column]:
     Column("energy_score", "Energy score", "down", length),
     Column("crps", "CRPS", "down", length),
     Column("spread_skill", "Spread-skill", "one"),
+    Column("rank_deviation", "Rank deviation", "down", same_samples=True),
   ]
   if row["task"] == "points":
     columns[4:4] = [
@@ -185,7 +186,7 @@ def column_format(column: Column, rows: Sequence[Row]) -> NumberFormat:
 
 def missing_reason(row: Row, key: str) -> str:
   """Returns why a row has no value of a score."""
-  if row["num_samples"] == 1 and key == "spread_skill":
+  if row["num_samples"] == 1 and key in ("spread_skill", "rank_deviation"):
     return "one sample has no spread"
   if row.get("num_rows") == 0:
     return "no trajectory is complete in the truth"

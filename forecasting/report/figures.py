@@ -74,7 +74,7 @@ def curves(metrics: Sequence[Mapping[str, Any]], run: str) -> Figure | None:
       series.setdefault(row["trainee"], []).append((row["step"], loss))
   if not series:
     return None
-  with _canvas(len(series), 3.1, 2.2) as (fig, axes):
+  with canvas(len(series), 3.1, 2.2) as (fig, axes):
     for ax, (name, points) in zip(axes, series.items()):
       steps, losses = zip(*points)
       ax.plot(steps, losses, color=PALETTE[0], linewidth=0.8, alpha=0.45)
@@ -88,7 +88,7 @@ def curves(metrics: Sequence[Mapping[str, Any]], run: str) -> Figure | None:
       f"{name} {points[0][1]:.3g} to {points[-1][1]:.3g}"
       for name, points in series.items()
     )
-    return _figure(
+    return to_figure(
       fig,
       f"Training loss from first to last logged step: {ends}.",
       f"Training loss of {run}: every logged step (thin) and its running mean "
@@ -112,7 +112,7 @@ def _spread_skill(rows: Sequence[Row], known: bool) -> Figure | None:
   if not by_task:
     return None
   first = int(str(rows[0].get("frames", "4..")).split("..")[0])
-  with _canvas(len(by_task), 3.1, 2.4, columns=4) as (fig, axes):
+  with canvas(len(by_task), 3.1, 2.4, columns=4) as (fig, axes):
     for ax, (task, lines) in zip(axes, by_task.items()):
       for name, values in lines:
         number = names.index(name)
@@ -133,7 +133,7 @@ def _spread_skill(rows: Sequence[Row], known: bool) -> Figure | None:
       ax.set_ylabel("spread / skill")
       ax.legend(fontsize=7.5, frameon=False)
     against = "several known futures" if known else "the observed future"
-    return _figure(
+    return to_figure(
       fig,
       f"Spread-skill ratio against {against}: "
       + "; ".join(
@@ -160,7 +160,7 @@ def _ranks(rows: Sequence[Row]) -> Figure | None:
   if not bars:
     return None
   panels = [(name, task) for name in bars for task in tasks]
-  with _canvas(len(panels), 2.7, 1.7, columns=len(tasks)) as (fig, axes):
+  with canvas(len(panels), 2.7, 1.7, columns=len(tasks)) as (fig, axes):
     for ax, (name, task) in zip(axes, panels):
       shares = bars[name].get(task)
       if shares is None:
@@ -179,7 +179,7 @@ def _ranks(rows: Sequence[Row]) -> Figure | None:
       for name, by_task in bars.items()
       for task, shares in by_task.items()
     )
-    return _figure(
+    return to_figure(
       fig,
       f"Rank histograms. {outer}.",
       "How often the observed value has each rank among the samples; dashed: "
@@ -187,10 +187,11 @@ def _ranks(rows: Sequence[Row]) -> Figure | None:
     )
 
 
-class _canvas:
+class canvas:
   """A grid of axes without a window, in our style, closed at the end."""
 
   def __init__(self, number: int, width: float, height: float, columns=4):
+    """Sets the number of axes, the inches of each, and how many in a row."""
     self._columns = min(number, columns)
     self._rows = -(-number // self._columns)
     self._number = number
@@ -231,7 +232,8 @@ def _log_scale(ax) -> None:
   ax.yaxis.set_minor_locator(ticker.NullLocator())
 
 
-def _figure(fig, alt: str, caption: str) -> Figure:
+def to_figure(fig, alt: str, caption: str) -> Figure:
+  """Returns what was drawn as an SVG image with its words."""
   buffer = io.BytesIO()
   # No date: the same rows give the same page.
   fig.savefig(buffer, format="svg", metadata={"Date": None})

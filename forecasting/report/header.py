@@ -51,11 +51,17 @@ measurement.</p>
 
 
 def header(runs: Sequence[Run]) -> str:
-  """Returns warnings and facts of every run."""
-  return "".join(_warnings(run) + _facts(run) for run in runs)
+  """Returns warnings and facts of every run; facts of several are folded."""
+  several = len(runs) > 1
+  warnings = "".join(_warnings(run, several) for run in runs)
+  facts = "".join(_facts(run) for run in runs)
+  if several:
+    title = f"What the {len(runs)} runs are"
+    facts = f"<details><summary>{title}</summary>{facts}</details>"
+  return warnings + facts
 
 
-def _warnings(run: Run) -> str:
+def _warnings(run: Run, named: bool) -> str:
   texts = []
   if "leaky_full_clip" in _values(run.rows, "context_mode"):
     texts.append(
@@ -68,7 +74,10 @@ def _warnings(run: Run) -> str:
       "<b>Random weights.</b> This backbone was not pretrained: the run is the "
       "reference that pretraining has to beat."
     )
-  return "".join(f'<p class="warning" role="alert">{t}</p>' for t in texts)
+  name = f"{html.escape(run.name)}: " if named else ""
+  return "".join(
+    f'<p class="warning" role="alert">{name}{text}</p>' for text in texts
+  )
 
 
 def _facts(run: Run) -> str:

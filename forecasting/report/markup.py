@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from forecasting.report import columns as cols
 from forecasting.report import tables
+from forecasting.report.figures import Figure
 from forecasting.report.results import Row
 from forecasting.report.tables import Cell, Heading, Table
 
@@ -70,6 +71,15 @@ def _html_cell(cell: Cell) -> str:
   note = f"<small>{html.escape(cell.note)}</small>" if cell.note else ""
   title = f' title="{html.escape(cell.reason)}"' if cell.reason else ""
   return f"<td{title}>{text}{note}</td>"
+
+
+def figure_to_html(figure: Figure) -> str:
+  """Returns a `<figure>` with its words."""
+  return (
+    f'<figure><img src="{figure.source}" width="{figure.width}" '
+    f'alt="{html.escape(figure.alt)}">'
+    f"<figcaption>{html.escape(figure.caption)}</figcaption></figure>"
+  )
 
 
 def to_markdown(table: Table) -> str:

@@ -12,11 +12,14 @@ from forecasting.report import (
   markup,
   paper,
   qualitative,
+  study_page,
   tables,
 )
 from forecasting.report.results import Row
 from forecasting.report.runs import Run, read_run
 from forecasting.report.stylesheet import CSS
+
+MANY = 4  # runs; of more, one seed of each is shown in full
 
 
 def write_report(workdir: Path) -> Path:
@@ -50,6 +53,8 @@ def write_comparison(workdirs: Sequence[Path], output: Path) -> Path:
   rows = [row for run in runs for row in run.rows]
   output.mkdir(parents=True, exist_ok=True)
   shown = tables.all_tables(rows)
+  if study_page.is_study(rows):
+    shown = study_page.Comparison(rows).tables + shown
   _write(output / "results.md", "\n".join(map(markup.to_markdown, shown)))
   _write(output / "results.tex", "\n".join(map(markup.to_latex, shown)))
   _write(output / "results.csv", markup.to_csv(rows))
@@ -62,8 +67,15 @@ def page(runs: Sequence[Run]) -> str:
   """Returns the text of the page."""
   rows = [row for run in runs for row in run.rows]
   names = list(dict.fromkeys(row["name"] for row in rows))
-  title = f"Forecasting with frozen video models: {', '.join(names)}"
+  what = ", ".join(names)
+  if len(names) > MANY:
+    what = f"{len(names)} models in {len(runs)} runs"
+  title = f"Forecasting with frozen video models: {what}"
+  study = _study(rows)
+  runs = _one_seed(runs)
+  rows = [row for run in runs for row in run.rows]
   sections = [
+    *study,
     ("results", "Results", _results(rows)),
     ("calibration", "Calibration and known futures", _calibration(rows)),
     ("curves", "Training curves", _curves(runs)),
@@ -82,6 +94,29 @@ def page(runs: Sequence[Run]) -> str:
     f"<h1>{html.escape(title)}</h1><nav>{links}</nav>"
     f"{header.header(runs)}{body}</body></html>\n"
   )
+
+
+def _one_seed(runs: Sequence[Run]) -> list[Run]:
+  """Returns all runs, or of many those with the smallest seed of each name."""
+  if len(runs) <= MANY:
+    return list(runs)
+  chosen: dict[str, Run] = {}
+  for run in sorted(runs, key=lambda run: run.rows[0]["seed"]):
+    chosen.setdefault(run.rows[0]["name"], run)
+  return list(chosen.values())
+
+
+def _study(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+  """Returns the section that compares backbones, if there are several."""
+  if not study_page.is_study(rows):
+    return []
+  text = study_page.to_html(study_page.Comparison(rows))
+  if len({(row["name"], row["seed"]) for row in rows}) > MANY:
+    text += (
+      "<p>The sections below show one seed of each model; results.csv has"
+      " every row.</p>"
+    )
+  return [("study", "Across backbones", text)]
 
 
 def _results(rows: Sequence[Row]) -> str:
@@ -111,7 +146,7 @@ def _calibration(rows: Sequence[Row]) -> str:
       "forecasts cannot be held against the true conditional distribution.</p>"
     )
   drawn = figures.calibration(rows)
-  parts += [_figure(figure) for figure in drawn]
+  parts += [markup.figure_to_html(figure) for figure in drawn]
   if not drawn:
     parts.append("<p>No forecaster drew two samples or more: no figure.</p>")
   return "".join(parts)
@@ -122,7 +157,7 @@ def _curves(runs: Sequence[Run]) -> str:
   drawn = [figure for figure in drawn if figure is not None]
   if not drawn:
     return "<p>There is no record of training (metrics.jsonl).</p>"
-  return "".join(_figure(figure) for figure in drawn)
+  return "".join(markup.figure_to_html(figure) for figure in drawn)
 
 
 def _clips(runs: Sequence[Run]) -> str:
@@ -175,14 +210,6 @@ def _paper(rows: Sequence[Row]) -> str:
 def _by_task(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
   for task in columns.order_tasks(rows):
     yield task, [row for row in rows if row["task"] == task]
-
-
-def _figure(figure: figures.Figure) -> str:
-  return (
-    f'<figure><img src="{figure.source}" width="{figure.width}" '
-    f'alt="{html.escape(figure.alt)}">'
-    f"<figcaption>{html.escape(figure.caption)}</figcaption></figure>"
-  )
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from forecasting.report import columns as cols
+from forecasting.report.models import NATIVE, Model
 from forecasting.report.results import Row, score
 from forecasting.report.tables import Cell, Heading, Line, Table
 
@@ -14,6 +15,16 @@ _PAPER = Path(__file__).with_name("paper_results.json")
 # Our backbone name to the paper's, where the spelling differs by more than
 # punctuation and case.
 ALIASES = {"walt": "WALT 500M", "nwalt": "N-WALT 500M"}
+# The paper's models of our families; the larger one where it has two.
+FAMILIES = {
+  "4ds": "4DS-e",
+  "dinov2": "DINOv2",
+  "siglip": "SigLIP",
+  "videomae": "VideoMAE",
+  "videoprism": "VideoPrism",
+  "vjepa": "VJEPA",
+  "walt": "WALT 500M",
+}
 _SCORES = ("mean", "std", "best", "perception")
 _DISTRIBUTION = (("fd", "fd"), ("var", "var_time"))
 
@@ -29,6 +40,28 @@ def paper_name(backbone: str) -> str | None:
   plain = {_plain(name): name for name in names}
   plain |= {alias: name for alias, name in ALIASES.items()}
   return plain.get(_plain(backbone))
+
+
+def family_value(table: str, model: Model, task: str, key: str) -> float | None:
+  """Returns what the paper printed for the model of the same family.
+
+  Args:
+    table: 'per_example', 'distribution' or 'regression'.
+    model: ours.
+    task: which.
+    key: of the printed value.
+
+  Returns:
+    None if the paper has no such number, or the model learned nothing.
+  """
+  if model.weights != "pretrained":
+    return None
+  name = FAMILIES.get(model.family)
+  if model.backbone.startswith("videomaev2"):
+    name = "VideoMAEv2"
+  if model.forecaster == NATIVE:
+    name = "N-WALT 500M"
+  return read_paper()[table].get(name, {}).get(task, {}).get(key)
 
 
 def paper_table(rows: Sequence[Row]) -> Table | None:

@@ -1,0 +1,140 @@
+"""Is A better than B? Paired bootstrap over clips, averaged over seeds."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from forecasting.metrics.bootstrap import compare_means, percentile_interval
+from forecasting.report.models import Model, Study, is_higher_better
+
+BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+  """A minus B, such that positive is better whatever the metric.
+
+  Attributes:
+    value: of the difference.
+    low: lower end of its 95 % interval.
+    high: upper end.
+    scale: size of B's value, to judge the difference by.
+  """
+
+  value: float
+  low: float
+  high: float
+  scale: float = math.nan
+
+  @property
+  def verdict(self) -> str:
+    """'better' or 'worse' if the interval leaves 0 out, else 'undecided'."""
+    if self.low > 0:
+      return BETTER
+    if self.high < 0:
+      return WORSE
+    return UNDECIDED
+
+  @property
+  def relative(self) -> tuple[float, float, float]:
+    """Value and ends as shares of B's value."""
+    return tuple(x / self.scale for x in (self.value, self.low, self.high))
+
+
+UNKNOWN = Difference(math.nan, math.nan, math.nan)
+
+
+def compare(
+  study: Study, a: Model, b: Model, task: str, name: str
+) -> Difference:
+  """Compares two models on the clips of a task; arguments as `compare_groups`.
+
+  Args:
+    study: the rows.
+    a: first model.
+    b: second model.
+    task: which.
+    name: 'mean', 'best', 'perception', or 'fd_1', whose replicates are stored.
+  """
+  if name == "fd_1":
+    return _compare_replicates(study, a, b, task)
+  return compare_groups(study, [a], [b], task, name)
+
+
+def compare_groups(
+  study: Study,
+  a: Sequence[Model],
+  b: Sequence[Model],
+  task: str,
+  name: str,
+) -> Difference:
+  """Compares the mean of some models with that of others, clip by clip.
+
+  Args:
+    study: the rows.
+    a: first group.
+    b: second group.
+    task: which.
+    name: 'mean', 'best' or 'perception'.
+
+  Returns:
+    NaN where a group is empty or rows have no values per clip.
+  """
+  higher = is_higher_better(study.rows, task)
+  sides = [_group(study, models, task, name) for models in (a, b)]
+  if any(side is None for side in sides) or len(sides[0]) != len(sides[1]):
+    return UNKNOWN
+  interval = compare_means(*sides, higher_is_better=higher).difference
+  ends = (
+    (interval.low, interval.high)
+    if higher
+    else (
+      -interval.high,
+      -interval.low,
+    )
+  )
+  scale = abs(float(np.nanmean(sides[1])))
+  return Difference(interval.value if higher else -interval.value, *ends, scale)
+
+
+def _group(
+  study: Study, models: Sequence[Model], task: str, name: str
+) -> Float[np.ndarray, "N"] | None:
+  """Returns the mean over models of a score, clip by clip."""
+  clips = [study.clips(model, task, name) for model in models]
+  if not clips or any(x is None for x in clips):
+    return None
+  if len({len(x) for x in clips}) > 1:
+    return None
+  return np.mean(clips, axis=0)
+
+
+def _compare_replicates(
+  study: Study, a: Model, b: Model, task: str
+) -> Difference:
+  """Compares Fréchet distances of one sample by their stored replicates.
+
+  Replicate k of every row of a task resamples the same clips, so differences
+  are paired. Lower is better.
+  """
+  if len(study.clip_list(task)) != 1:
+    return UNKNOWN
+  sides = []
+  for model in (a, b):
+    rows = study.of(model, task)
+    values = [row.get("fd_1_replicates") for row in rows]
+    if not rows or None in values or len({len(x) for x in values}) > 1:
+      return UNKNOWN
+    sides.append(np.array(values, np.float64).mean(axis=0))
+  if len(sides[0]) != len(sides[1]):
+    return UNKNOWN
+  means = [study.value(model, task, "fd_1") for model in (a, b)]
+  value = means[1] - means[0]
+  replicates = sides[1] - sides[0]
+  # As in metrics.frechet_bootstrap: replicates have a bias of their own.
+  shifted = replicates - np.nanmean(replicates) + value
+  interval = percentile_interval(value, shifted, 0)
+  return Difference(value, interval.low, interval.high, abs(means[1]))

@@ -1,0 +1,78 @@
+"""The page's part that compares backbones, where there are several."""
+
+import html
+from collections.abc import Sequence
+
+from forecasting.report import columns as cols
+from forecasting.report import (
+  correlation,
+  findings,
+  markup,
+  study_figures,
+  study_tables,
+)
+from forecasting.report.figures import Figure
+from forecasting.report.models import Study
+from forecasting.report.results import Row
+from forecasting.report.tables import Table
+
+
+class Comparison:
+  """Tables and figures over all models of some rows.
+
+  Attributes:
+    study: the rows by model.
+    tables: findings, correlation, then Tables 6, 2 and 3 of every task.
+    figures: Figures 1c and 3.
+  """
+
+  def __init__(self, rows: Sequence[Row]) -> None:
+    """Computes everything."""
+    study = Study(rows)
+    pretrained = [m for m in study.compared() if m.weights == "pretrained"]
+    found = correlation.correlations(
+      study, pretrained, cols.order_tasks(study.rows)
+    )
+    self.study = study
+    self.tables: list[Table] = [
+      study_tables.findings_table(findings.all_findings(study)),
+      *([study_tables.correlation_table(found)] if found else []),
+      *study_tables.study_tables(study),
+    ]
+    drawn = (
+      study_figures.correlation_figure(study, study.compared(), found),
+      study_figures.per_example_figure(study),
+    )
+    self.figures: list[Figure] = [f for f in drawn if f is not None]
+
+
+def is_study(rows: Sequence[Row]) -> bool:
+  """Returns whether rows are of several models that were forecast alike."""
+  return len(Study(rows).compared()) > 1
+
+
+def to_html(comparison: Comparison) -> str:
+  """Returns the section's text."""
+  study = comparison.study
+  notes = []
+  for task in cols.order_tasks(study.rows):
+    if len(study.clip_list(task)) > 1:
+      notes.append(
+        f"{task}: the models were scored on different clips; nothing is paired"
+      )
+  if any("clips" not in row for row in study.rows):
+    notes.append(
+      "some rows have no values per clip: score them again with"
+      " forecasting.eval for paired comparisons"
+    )
+  first, *rest = comparison.tables
+  parts = [
+    '<p class="warning" role="note"><b>On scale.</b> These are small models,'
+    " data and trainings. The paper's numbers stand beside ours so that orders"
+    " and signs can be compared; the values cannot.</p>",
+    *(f'<p class="warning">{html.escape(note)}</p>' for note in notes),
+    markup.to_html(first),
+    *(markup.figure_to_html(figure) for figure in comparison.figures),
+    *map(markup.to_html, rest),
+  ]
+  return "".join(parts)

@@ -1,0 +1,294 @@
+"""The paper's Tables 2, 3 and 6 over all models of a study.
+
+Every cell has ours, its deviation over seeds, and what the paper printed for
+the model of the same family. The paper's models are hundreds to thousands of
+times as large and were scored on other clips: orders and signs can be compared,
+values cannot.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from forecasting.report import columns as cols
+from forecasting.report import paper
+from forecasting.report.correlation import Correlation
+from forecasting.report.findings import Finding
+from forecasting.report.models import (
+  DIFFUSION,
+  REGRESSION,
+  Model,
+  Study,
+  is_higher_better,
+)
+from forecasting.report.significance import Difference, compare
+from forecasting.report.tables import Cell, Heading, Line, Table
+
+SCALE_NOTE = (
+  "paper: the printed value of the model of the same family, which is"
+  " hundreds to thousands of times as large and was scored on other clips;"
+  " compare orders and signs, not values"
+)
+SEEDS_NOTE = "±: standard deviation over seeds"
+_PER_EXAMPLE = (
+  ("mean", "Mean"),
+  ("std", "Std"),
+  ("best", "Best-of-S"),
+  ("perception", "Perception"),
+)
+
+
+def study_tables(study: Study) -> list[Table]:
+  """Returns Tables 6, 2 and 3, task by task."""
+  tables = []
+  for task in cols.order_tasks(study.rows):
+    tables.append(per_example_table(study, task))
+    tables.append(distribution_table(study, task))
+    if (table := ablation_table(study, task)) is not None:
+      tables.append(table)
+  return tables
+
+
+def per_example_table(study: Study, task: str) -> Table:
+  """Returns Table 6 of one task: mean, std, best and perception."""
+  metric = next(row for row in study.rows if row["task"] == task)["metric"]
+  arrow = "up" if is_higher_better(study.rows, task) else "down"
+  headings = [
+    Heading(label, "" if key == "std" else cols.ARROWS[arrow])
+    for key, label in _PER_EXAMPLE
+  ]
+  models = study.compared()
+  lines = [
+    Line(
+      model.label,
+      model.weights,
+      tuple(
+        _cell(
+          study,
+          model,
+          models,
+          task,
+          key,
+          paper.family_value("per_example", model, task, key),
+          "" if key == "std" else arrow,
+        )
+        for key, _ in _PER_EXAMPLE
+      ),
+    )
+    for model in models
+    if study.of(model, task)
+  ]
+  name = cols.METRIC_NAMES.get(metric, metric)
+  return Table(
+    f"{task}: {name} (Table 6)",
+    tuple(headings),
+    tuple(lines),
+    (SEEDS_NOTE, SCALE_NOTE),
+  )
+
+
+def distribution_table(study: Study, task: str) -> Table:
+  """Returns Table 2 of one task: Fréchet distance, variance beside truth."""
+  models = [model for model in study.compared() if study.of(model, task)]
+  lines = []
+  for model in models:
+    cells = [
+      _cell(
+        study,
+        model,
+        models,
+        task,
+        "fd",
+        paper.family_value("distribution", model, task, "fd"),
+        "down",
+      ),
+      _cell(study, model, models, task, "fd_1", None, "down"),
+      *(
+        _cell(
+          study,
+          model,
+          models,
+          task,
+          key,
+          paper.family_value("distribution", model, task, "var"),
+          "",
+        )
+        for key in ("var_time", "var_gauss")
+      ),
+      _cell(study, model, models, task, "spread_skill", None, ""),
+    ]
+    lines.append(Line(model.label, model.weights, tuple(cells)))
+  printed = paper.read_paper()["distribution"]["GT"].get(task, {}).get("var")
+  truth = [Cell(cols.MISSING)] * 2 + [
+    Cell(
+      _number(study.value(models[0], task, f"truth_{key}")),
+      "" if printed is None else f"paper {printed:.4g}",
+    )
+    for key in ("var_time", "var_gauss")
+  ]
+  lines.append(Line("truth", "oracle", (*truth, Cell("1"))))
+  return Table(
+    f"{task}: distribution (Table 2)",
+    (
+      Heading("FD", "↓"),
+      Heading("FD₁", "↓"),
+      Heading("Var time", "→truth"),
+      Heading("Var Gauss", "→truth"),
+      Heading("Spread-skill", "→1"),
+    ),
+    tuple(lines),
+    (SEEDS_NOTE, SCALE_NOTE),
+  )
+
+
+def ablation_table(study: Study, task: str) -> Table | None:
+  """Returns Table 3 of one task: diffusion beside regression.
+
+  Returns:
+    None if no model was forecast by both.
+  """
+  lines = []
+  for model in study.models(DIFFUSION):
+    other = dataclasses.replace(model, forecaster=REGRESSION)
+    if not study.of(model, task) or not study.of(other, task):
+      continue
+    cells = []
+    for name in ("mean", "best", "fd_1"):
+      printed = paper.family_value(
+        "regression", model, task, "fd" if name == "fd_1" else name
+      )
+      cells += [
+        Cell(_number(study.value(model, task, name))),
+        Cell(
+          _number(study.value(other, task, name)),
+          "" if printed is None else f"paper {printed:.4g}",
+        ),
+        difference_cell(compare(study, model, other, task, name)),
+      ]
+    lines.append(Line(model.label, model.weights, tuple(cells)))
+  if not lines:
+    return None
+  headings = [
+    Heading(f"{label}: {what}")
+    for label in ("Mean", "Best", "FD₁")
+    for what in ("diffusion", "regression", "gain")
+  ]
+  return Table(
+    f"{task}: diffusion and regression (Table 3)",
+    tuple(headings),
+    tuple(lines),
+    (
+      "gain: of diffusion over regression in per cent, positive is better, with"
+      " its 95 % interval (paired bootstrap over clips) and what it decides",
+      SCALE_NOTE,
+    ),
+  )
+
+
+def correlation_table(found: dict[str, Correlation]) -> Table:
+  """Returns Pearson's r of forecasting and perception (Figure 1c)."""
+  printed = paper.read_paper().get("pearson", {})
+  lines = []
+  for task, r in found.items():
+    cells = (
+      Cell(
+        _number(r.value),
+        f"paper {printed[task]:.3f}" if task in printed else "",
+      ),
+      Cell(_ends(r.over_clips)),
+      Cell(_ends(r.over_models)),
+      Cell(str(r.num_models)),
+    )
+    lines.append(Line(task, "trained", cells))
+  return Table(
+    "Forecasting against perception (Figure 1c)",
+    (
+      Heading("Pearson r"),
+      Heading("95 % over clips"),
+      Heading("95 % over models"),
+      Heading("Models"),
+    ),
+    tuple(lines),
+    (
+      "best-of-S forecasting and perception, each as its share of the best"
+      " model's (lower is better: the best as a share of it)",
+      "over clips: the clips are drawn again, which says how well r of these"
+      " models is known; over models: the models are drawn again, which says"
+      " how far it may hold for others",
+      "paper: computed in the same way from its Table 6",
+    ),
+  )
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+  """Returns what became of the paper's findings."""
+  lines = [
+    Line(
+      finding.claim,
+      "trained",
+      (
+        Cell(finding.verdict, is_best=finding.verdict == "held"),
+        Cell(finding.summary),
+      ),
+    )
+    for finding in findings
+  ]
+  notes = [
+    f"{finding.claim} {finding.test}. "
+    + ("; ".join(map(str, finding.statistics)) or "no statistics")
+    for finding in findings
+  ]
+  return Table(
+    "The paper's findings",
+    (Heading("Verdict"), Heading("Statistics")),
+    tuple(lines),
+    tuple(notes),
+  )
+
+
+def difference_cell(difference: Difference) -> Cell:
+  """Returns a gain in per cent, with what it decides."""
+  value, low, high = (100.0 * x for x in difference.relative)
+  if math.isnan(value):
+    return Cell(cols.MISSING, reason="no values per clip in these rows")
+  return Cell(
+    f"{value:+.1f}",
+    f"[{low:+.1f}, {high:+.1f}] {difference.verdict}",
+    difference.verdict == "better",
+  )
+
+
+def _cell(
+  study: Study,
+  model: Model,
+  models: Sequence[Model],
+  task: str,
+  name: str,
+  printed: float | None,
+  aim: str,
+) -> Cell:
+  """Returns ours, with deviation over seeds and the paper's below."""
+  value = study.value(model, task, name)
+  if math.isnan(value):
+    return Cell(cols.MISSING, reason="not computed for these rows")
+  values = [study.value(other, task, name) for other in models]
+  values = [x for x in values if not math.isnan(x)]
+  best = {"up": max, "down": min}.get(aim)
+  deviation = study.deviation(model, task, name)
+  note = [] if math.isnan(deviation) else [f"±{_number(deviation)}"]
+  note += [] if printed is None else [f"paper {printed:.4g}"]
+  return Cell(
+    _number(value),
+    "; ".join(note),
+    best is not None and value == best(values),
+  )
+
+
+def _number(value: float) -> str:
+  return cols.MISSING if math.isnan(value) else f"{value:.3g}"
+
+
+def _ends(ends: tuple[float, float]) -> str:
+  if any(math.isnan(end) for end in ends):
+    return cols.MISSING
+  return f"[{ends[0]:.2f}, {ends[1]:.2f}]"

@@ -1,0 +1,254 @@
+"""Comparisons over backbones: correlation, significance, findings, tables."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from study_rows import MODELS, make_rows, quality_to_metric
+
+from forecasting.report import (
+  correlation,
+  findings,
+  markup,
+  paper,
+  significance,
+  study_page,
+  study_tables,
+)
+from forecasting.report.models import Model, Study
+
+TASKS = ("pixels", "depth")
+
+
+@pytest.fixture(scope="module")
+def study():
+  return Study(make_rows())
+
+
+def flow(backbone, weights="pretrained"):
+  return Model(backbone, weights, "flow")
+
+
+def swapped(row):
+  """Forecasting gets worse where perception gets better."""
+  quality = MODELS[row["backbone"]]
+  value = quality_to_metric(row["task"], 1.0 - quality)
+  clips = np.array(row["clips"]["best"])
+  clips = clips - clips.mean() + value
+  row["clips"]["best"] = clips.tolist()
+  row["scores"]["best"]["value"] = value
+  return row
+
+
+def test_models_are_grouped_and_averaged_over_seeds(study):
+  models = study.compared()
+  assert [m.weights for m in models] == ["pretrained"] * 7 + ["random"]
+  model = flow("vjepa_tiny")
+  rows = [
+    row
+    for row in study.rows
+    if row["backbone"] == "vjepa_tiny"
+    and row["task"] == "pixels"
+    and row["forecaster"] == "flow"
+  ]
+  values = [row["scores"]["best"]["value"] for row in rows]
+  assert len(values) == 2
+  assert study.value(model, "pixels", "best") == pytest.approx(np.mean(values))
+  deviation = study.deviation(model, "pixels", "best")
+  assert deviation == pytest.approx(abs(values[0] - values[1]) / math.sqrt(2))
+  clips = np.mean([row["clips"]["best"] for row in rows], axis=0)
+  np.testing.assert_allclose(study.clips(model, "pixels", "best"), clips)
+  assert study.clips(model, "boxes", "best") is None
+
+
+def test_normalization():
+  values = np.array([2.0, 4.0, 1.0])
+  np.testing.assert_allclose(
+    correlation.normalize(values, True), [0.5, 1, 0.25]
+  )
+  np.testing.assert_allclose(
+    correlation.normalize(values, False), [0.5, 0.25, 1]
+  )
+
+
+def test_pearson_of_the_paper(study):
+  """The published table gives the values that were computed apart from us."""
+  printed = paper.read_paper()
+  for task, expected in printed["pearson"].items():
+    if task == "pooled":
+      continue
+    cells = [model[task] for model in printed["per_example"].values()]
+    sides = [
+      correlation.normalize(
+        np.array([cell[name] for cell in cells]), task != "depth"
+      )
+      for name in ("perception", "best")
+    ]
+    assert correlation.pearson(*sides) == pytest.approx(expected, abs=6e-4)
+
+
+def test_correlation_and_its_intervals(study):
+  models = [m for m in study.compared() if m.weights == "pretrained"]
+  found = correlation.correlations(study, models, TASKS, num_replicates=200)
+  assert set(found) == {"pixels", "depth", "pooled"}
+  for task in TASKS:
+    sides = [
+      np.array([study.value(m, task, name) for m in models])
+      for name in ("perception", "best")
+    ]
+    if task == "depth":
+      sides = [side.min() / side for side in sides]
+    expected = np.corrcoef(*sides)[0, 1]
+    r = found[task]
+    assert r.value == pytest.approx(expected) and r.num_models == 7
+    assert r.over_clips[0] <= r.value <= r.over_clips[1]
+    assert r.over_models[0] > 0.5
+    # Clips are many and alike, models few and different.
+    widths = [ends[1] - ends[0] for ends in (r.over_clips, r.over_models)]
+    assert widths[0] < widths[1]
+
+
+def test_two_models_have_no_correlation(study):
+  two = [flow("4ds_tiny"), flow("dinov2_tiny")]
+  assert correlation.correlations(study, two, TASKS) == {}
+
+
+def test_paired_differences(study):
+  """Clips differ more than models do: only pairs can tell them apart."""
+  a, b = flow("4ds_tiny"), flow("walt_tiny")
+  for task, sign in (("pixels", 1), ("depth", -1)):
+    found = significance.compare(study, a, b, task, "best")
+    sides = [study.clips(model, task, "best") for model in (a, b)]
+    assert found.value == pytest.approx(sign * (sides[0] - sides[1]).mean())
+    assert found.low < found.value < found.high
+    assert found.verdict == "better"
+    spread = np.std(sides[0]) / math.sqrt(len(sides[0]))
+    assert found.high - found.low < 2 * spread
+    back = significance.compare(study, b, a, task, "best")
+    assert back.verdict == "worse"
+    assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
+  same = significance.compare(study, a, a, "pixels", "best")
+  assert same.verdict == "undecided" and same.value == 0
+
+
+def test_frechet_distances_are_paired_by_their_replicates(study):
+  a = flow("4ds_tiny")
+  b = dataclasses.replace(a, forecaster="regression")
+  found = significance.compare(study, a, b, "pixels", "fd_1")
+  # Replicates move by 0.05 together; what is left of them is 0.001.
+  assert found.value == pytest.approx(0.5)
+  assert found.high - found.low < 0.01
+  assert found.verdict == "better"
+
+
+def test_rows_of_other_clips_are_not_paired():
+  def change(row):
+    if row["backbone"] == "dinov2_tiny":
+      row["eval_list_hash"] = "0ther"
+    return row
+
+  mixed = Study(make_rows(change=change))
+  a, b = flow("4ds_tiny"), dataclasses.replace(flow("4ds_tiny"))
+  b = dataclasses.replace(b, forecaster="regression")
+  found = significance.compare(mixed, a, b, "pixels", "fd_1")
+  assert math.isnan(found.value)
+  page = study_page.to_html(study_page.Comparison(mixed.rows))
+  assert "different clips" in page
+
+
+VERDICTS = {
+  "Forecasting performance tracks": "held",
+  "Video-trained": "held",
+  "Synthesis-trained": "held",
+  "Language": "held",
+  "Diffusion beats": "held",
+  "Forecasts are under": "held",
+  "Pretraining pays": "held",
+}
+
+
+def test_findings_hold_where_they_were_made_to(study):
+  found = findings.all_findings(study)
+  assert len(found) == len(VERDICTS)
+  for finding, (start, verdict) in zip(found, VERDICTS.items(), strict=True):
+    assert finding.claim.startswith(start)
+    assert finding.verdict == verdict, (finding.claim, finding.statistics)
+
+
+def test_findings_fail_where_they_were_made_to():
+  def change(row):
+    if row["weights_digest"].startswith("random"):
+      return row
+    row = swapped(row)
+    row["scores"]["spread_skill"] = {"value": 1.4, "low": 1.3, "high": 1.5}
+    return row
+
+  found = {
+    f.claim: f for f in findings.all_findings(Study(make_rows(change=change)))
+  }
+  for start in ("Forecasting performance", "Video-trained", "Forecasts are"):
+    (finding,) = [f for claim, f in found.items() if claim.startswith(start)]
+    assert finding.verdict == "not held", (start, finding.statistics)
+
+
+@pytest.mark.parametrize(
+  ("decided", "verdict"),
+  [
+    ((1, 1, 0, 0), "held"),
+    ((1, 0, 0, 0), "undecided"),
+    ((1, 1, 1, -1), "undecided"),
+    ((1, -1, -1, 0), "not held"),
+    ((-1, -1, 0, 0), "not held"),
+    ((0, 0), "undecided"),
+    ((), "undecided"),
+  ],
+)
+def test_verdicts(decided, verdict):
+  statistics = tuple(
+    findings.Statistic("x", float(d), d - 0.5, d + 0.5) for d in decided
+  )
+  assert findings.Finding("", "", statistics).verdict == verdict
+
+
+def test_tables_have_the_papers_numbers_beside_ours(study):
+  table = study_tables.per_example_table(study, "pixels")
+  lines = {line.label: line for line in table.lines}
+  best = [heading.label for heading in table.headings].index("Best-of-S")
+  assert "paper 19.66" in lines["4ds_tiny"].cells[best].note
+  assert "paper" not in lines["4ds_tiny (random weights)"].cells[best].note
+  assert lines["4ds_tiny"].cells[best].is_best
+  assert not lines["dinov2_tiny"].cells[best].is_best
+  value = study.value(flow("4ds_tiny"), "pixels", "best")
+  assert lines["4ds_tiny"].cells[best].text == f"{value:.3g}"
+
+  table = study_tables.distribution_table(study, "pixels")
+  lines = {line.label: line for line in table.lines}
+  assert "paper 32.26" in lines["4ds_tiny"].cells[0].note
+  assert lines["truth"].cells[2].text == "1"
+  assert lines["truth"].cells[2].note == "paper 0.012"
+
+  table = study_tables.ablation_table(study, "depth")
+  line = next(line for line in table.lines if line.label == "walt_tiny")
+  gains = [cell for cell in line.cells if "better" in cell.note]
+  assert len(gains) == 2  # best and FD
+  assert "paper 0.2" in line.cells[4].note
+
+
+def test_every_writer_takes_the_tables(study):
+  comparison = study_page.Comparison(study.rows)
+  assert study_page.is_study(study.rows)
+  titles = [table.title for table in comparison.tables]
+  for number in ("2", "3", "6"):
+    assert sum(f"(Table {number})" in title for title in titles) == 2
+  for table in comparison.tables:
+    for write in (markup.to_html, markup.to_markdown, markup.to_latex):
+      assert table.lines[0].label.split(" ")[0].split("_")[0] in write(table)
+  page = study_page.to_html(comparison)
+  assert page.count("<figure>") == 2
+  assert "held" in page and "On scale" in page
+
+
+def test_one_model_is_no_study(study):
+  rows = [row for row in study.rows if row["backbone"] == "vjepa_tiny"]
+  assert not study_page.is_study(rows)
