@@ -12,11 +12,23 @@ from pathlib import Path
 
 import pytest
 
-LAUNCH = Path(__file__).parents[1] / "launch"
+from forecasting import run_queue, study_config, validation
+from forecasting import study as study_binary
+from forecasting.backbones.zoo import get_spec
+
+ROOT = Path(__file__).parents[1]
+LAUNCH = ROOT / "launch"
 
 _spec = importlib.util.spec_from_file_location("study", LAUNCH / "study.py")
 study = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(study)
+
+
+def _get_config(path):
+  spec = importlib.util.spec_from_file_location("config_file", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config
 
 
 def test_grid_is_a_product_and_zip_advances_together():
@@ -240,3 +252,141 @@ def test_sample_clips_are_pinned_to_the_digest_of_the_manifest():
   (entry,) = [e for e in json.loads(path.read_text()) if "scikit" in e["name"]]
   script = (LAUNCH / "fetch_sample_videos.sh").read_text()
   assert entry["files"][0]["sha256"] in script
+
+
+def test_cells_of_a_study_are_configs_of_main():
+  get_config = _get_config(ROOT / "configs" / "study_tiny.py")
+  cfg = get_config()
+  cells = study_config.cell_names(cfg)
+  assert len(cells) == len(set(cells)) == len(cfg.models) * 3
+  assert cells[0].endswith("-0") and cells[-1].endswith("-2")
+  for name in ("4ds_tiny-0", "4ds_tiny_random-1", "raw_tiny-2", "walt_tiny-1"):
+    for variant in (name, f"smoke,{name}"):
+      cell = get_config(variant)
+      assert cell.seed == int(name[-1])
+      assert cell.tasks == ("pixels", "depth", "points", "boxes")
+      assert cell.forecasters == ("flow", "regression")
+      has_weights = bool(get_spec(cell.backbone.name).checkpoint)
+      is_random = "random" in name or not has_weights
+      assert cell.backbone.random_init == is_random
+      validation.validate(cell)
+  names = {get_config(cell).name for cell in cells}
+  assert len(names) == len(cfg.models)
+  assert "native" in get_config("walt_tiny-1").baselines
+  assert get_config("4ds_tiny-0").data == get_config("raw_tiny-2").data
+  smoke = get_config("smoke")
+  assert len(study_config.cell_names(smoke)) == len(cfg.models)
+  for wrong in ("vjepa_tiny", "vjepa-0", "smoke,", "tiny"):
+    with pytest.raises(ValueError, match="unknown config variant"):
+      get_config(wrong)
+
+
+def test_study_plans_one_process_per_cell(tmp_path):
+  path = ROOT / "configs" / "study_tiny.py"
+  cfg = _get_config(path)("smoke")
+  runs = study_binary.plan(cfg, f"{path}:smoke", tmp_path)
+  assert len(runs) == len(cfg.models)
+  first = runs[0]
+  assert first.workdir == tmp_path / "cells" / "4ds_tiny-0"
+  assert first.command[1:] == [
+    "-m",
+    "forecasting.main",
+    f"--config={path}:smoke,4ds_tiny-0",
+    f"--workdir={first.workdir}",
+    f"--config.data.root={tmp_path / 'data'}",
+    f"--config.latents.root={tmp_path / 'latents'}",
+  ]
+  cfg.only = ("raw_tiny-0",)
+  (only,) = study_binary.plan(cfg, str(path), tmp_path)
+  assert only.workdir.name == "raw_tiny-0"
+  cfg.only = ("raw_tiny-9",)
+  with pytest.raises(ValueError, match=r"no cell 'raw_tiny-9'"):
+    study_binary.plan(cfg, str(path), tmp_path)
+
+
+def test_study_asks_for_weights_and_takes_ones_own(tmp_path, monkeypatch):
+  def nothing(spec, checkpoint):
+    raise FileNotFoundError(spec.name)
+
+  monkeypatch.setattr(study_binary, "find_checkpoint", nothing)
+  cfg = study_config.study("s", ("vjepa_tiny", "raw_tiny"), seeds=(0,))()
+  with pytest.raises(FileNotFoundError, match=r"configs/pretrain/vjepa_tiny"):
+    study_binary.plan(cfg, "s.py", tmp_path)
+  (tmp_path / "vjepa_tiny.safetensors").touch()
+  cfg.weights = str(tmp_path)
+  runs = study_binary.plan(cfg, "s.py", tmp_path)
+  assert runs[0].command[-2:] == [
+    f"--config.backbone.checkpoint={tmp_path / 'vjepa_tiny.safetensors'}",
+    "--config.backbone.random_init=False",
+  ]
+  assert not any("checkpoint" in flag for flag in runs[1].command)
+  cfg.weights, cfg.allow_random = "", True
+  runs = study_binary.plan(cfg, "s.py", tmp_path)
+  assert runs[0].command[-1] == "--config.backbone.random_init=True"
+
+
+def test_the_papers_study_needs_weights_and_data_by_task(tmp_path):
+  path = ROOT / "configs" / "study_paper.py"
+  cfg = _get_config(path)()
+  cells = study_config.cell_names(cfg)
+  assert len(cells) == 11 * 4
+  cell = _get_config(path)("4ds_e_points-0")
+  assert cell.backbone.name == "4ds_e" and cell.tasks == ("points",)
+  assert cell.data.eval_name == "perception_test"
+  cfg.only, cfg.weights = ("4ds_e_depth-0",), str(tmp_path)
+  (tmp_path / "scaling4d_e.npz").touch()
+  with pytest.raises(ValueError, match=r"data\.depth"):
+    study_binary.plan(cfg, str(path), tmp_path)
+  cfg.data.depth, cfg.flags = "/scannet", ("--config.train.fsdp=8",)
+  (run,) = study_binary.plan(cfg, str(path), tmp_path)
+  assert run.command[-4:] == [
+    f"--config.backbone.checkpoint={tmp_path / 'scaling4d_e.npz'}",
+    "--config.backbone.random_init=False",
+    "--config.data.path=/scannet",
+    "--config.train.fsdp=8",
+  ]
+  cfg.only, cfg.data.points = ("4ds_e_points-0",), "/movi,/perception"
+  (run,) = study_binary.plan(cfg, str(path), tmp_path)
+  assert run.command[-3:-1] == [
+    "--config.data.path=/movi",
+    "--config.data.eval_path=/perception",
+  ]
+  smoke = _get_config(path)("smoke")
+  runs = study_binary.plan(smoke, f"{path}:smoke", tmp_path)
+  assert len(runs) == 44 and "path" not in str(runs[0].command[5:])
+
+
+def test_study_runs_its_cells_and_reports(tmp_path, monkeypatch, capsys):
+  """Killed in the middle, it goes on where it stopped."""
+  started = []
+  fails = {"raw_tiny-1"}
+
+  def fake_plan(cfg, path, workdir):
+    cells = cfg.only or study_config.cell_names(cfg)
+    return [study.Run(workdir / cell, ["x", path, cell]) for cell in cells]
+
+  def fake_execute(runner, run):
+    started.append(run.workdir.name)
+    if run.workdir.name in fails:
+      return 75
+    run_queue._mark_done(run)
+    return 0
+
+  reported = []
+  monkeypatch.setattr(study_binary, "plan", fake_plan)
+  monkeypatch.setattr(run_queue.Runner, "execute", fake_execute)
+  monkeypatch.setattr(
+    study_binary.page,
+    "write_comparison",
+    lambda folders, output: reported.append([f.name for f in folders]),
+  )
+  cfg = study_config.study("s", ("raw_tiny",), seeds=(0, 1, 2))()
+  assert study_binary.run(cfg, "s.py", tmp_path) == 75
+  assert reported == [["raw_tiny-0"]]
+  fails.clear()
+  assert study_binary.run(cfg, "s.py", tmp_path) == 0
+  assert started == ["raw_tiny-0", "raw_tiny-1", "raw_tiny-1", "raw_tiny-2"]
+  assert reported[1] == ["raw_tiny-0", "raw_tiny-1", "raw_tiny-2"]
+  cfg.only = ("raw_tiny-1",)
+  study_binary.run(cfg, "s.py", tmp_path, report_only=True)
+  assert len(started) == 4 and reported[2] == reported[1]

@@ -1,0 +1,29 @@
+"""The paper's study with tiny backbones on embedded data.
+
+python -m forecasting.study --config=configs/study_tiny.py
+
+Ten families, the same networks with random weights for two of them, and raw
+patches; four tasks; three seeds; diffusion and regression. With `:smoke` behind
+the file name: one seed, a few steps on a few clips.
+"""
+
+from forecasting import study_config
+
+get_config = study_config.study(
+  "study_tiny",
+  (
+    "4ds_tiny",
+    "videomae_tiny",
+    "videomaev2_tiny",
+    "vjepa_tiny",
+    "next_vid_tiny",
+    "videoprism_tiny",
+    "walt_tiny",
+    "dinov2_tiny",
+    "siglip_tiny",
+    "raw_tiny",
+  ),
+  random=("4ds_tiny", "next_vid_tiny"),
+  overrides=study_config.TINY_CELL,
+  smoke=study_config.SMOKE_CELL,
+)

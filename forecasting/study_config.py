@@ -1,0 +1,191 @@
+"""Fields of a study and of its cells; `configs/study_tiny.py` is one call.
+
+A cell is one model with one seed: a run of `forecasting.main`, whose config is
+that of the study's file with the cell's name behind the colon.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from forecasting import config, presets
+from forecasting.backbones.zoo import get_spec
+
+_CELL = re.compile(r"(?:(smoke),)?(\w+)-(\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """One row of a study's tables, or its part of one task.
+
+  Attributes:
+    name: letters, digits and `_`.
+    backbone: whose weights it needs; empty if it needs none.
+    task: whose data it needs; empty for embedded data.
+    get_config: of its runs, but for the seed; takes '' or 'smoke'.
+  """
+
+  name: str
+  backbone: str
+  task: str
+  get_config: Callable[[str], ConfigDict]
+
+
+def study(
+  name: str,
+  backbones: Sequence[str],
+  *,
+  random: Sequence[str] = (),
+  seeds: Sequence[int] = (0, 1, 2),
+  overrides: Mapping[str, Any] | None = None,
+  smoke: Mapping[str, Any] | None = None,
+) -> Callable[..., ConfigDict]:
+  """Returns the `get_config` of a study on embedded data, all tasks in a cell.
+
+  Args:
+    name: of the study.
+    backbones: names of `backbones.zoo`, with pretrained weights if the family
+      has weights at all.
+    random: those that also run with random weights, as references.
+    seeds: of readouts, forecasters and samples.
+    overrides: dotted field to value, for every cell.
+    smoke: the same for the variant `smoke` alone, beside `presets.SMOKE`.
+
+  Returns:
+    A function of the text behind the colon: empty or 'smoke' for the study,
+    `<model>-<seed>` or `smoke,<model>-<seed>` for a cell.
+  """
+
+  def make(backbone: str, is_random: bool) -> Model:
+    label = backbone + ("_random" if is_random else "")
+    base = config.experiment(
+      backbone, config.TASK_NAMES, name=f"{name}_{label}", overrides=overrides
+    )
+
+    def get_config(variant: str) -> ConfigDict:
+      cell = base(variant)
+      with cell.unlocked():
+        if is_random:
+          cell.backbone.random_init = True
+        if variant:
+          cell.update_from_flattened_dict(smoke or {})
+        if backbone.startswith("walt"):
+          cell.baselines = ("native", *cell.baselines)
+      return cell
+
+    needs = not is_random and get_spec(backbone).family != "raw"
+    return Model(label, backbone if needs else "", "", get_config)
+
+  models = [make(backbone, False) for backbone in backbones]
+  models += [make(backbone, True) for backbone in random]
+  return _grid(name, models, seeds)
+
+
+def paper_study(
+  name: str,
+  models: Sequence[str] = tuple(presets.MODELS),
+  tasks: Sequence[str] = config.TASK_NAMES,
+  seeds: Sequence[int] = (0,),
+) -> Callable[..., ConfigDict]:
+  """Returns the `get_config` of the paper's study, one task in a cell.
+
+  Args:
+    name: of the study.
+    models: names of `presets.MODELS`.
+    tasks: their names; each has its own data.
+    seeds: of readouts, forecasters and samples.
+
+  Returns:
+    As `study`; models are called `<model>_<task>`.
+  """
+  return _grid(
+    name,
+    [
+      Model(
+        f"{model}_{task}",
+        presets.MODELS[model][0],
+        task,
+        config.paper_experiment(model, task),
+      )
+      for model in models
+      for task in tasks
+    ],
+    seeds,
+  )
+
+
+def _grid(
+  name: str, models: Sequence[Model], seeds: Sequence[int]
+) -> Callable[..., ConfigDict]:
+  """Returns the function behind `study` and `paper_study`."""
+  by_name = {model.name: model for model in models}
+
+  def get_config(variant: str = "") -> ConfigDict:
+    match = _CELL.fullmatch(variant)
+    if match and match[2] in by_name:
+      cell = by_name[match[2]].get_config(match[1] or "")
+      with cell.unlocked():
+        cell.seed = int(match[3])
+      return cell
+    if variant not in ("", "smoke"):
+      raise ValueError(
+        f"unknown config variant {variant!r}: expected nothing, 'smoke' or a"
+        f" cell as in {models[0].name}-{seeds[0]}; models:"
+        f" {', '.join(by_name)}"
+      )
+    return ConfigDict(
+      {
+        "name": f"{name}_smoke" if variant else name,
+        "models": tuple(by_name),
+        "seeds": tuple(seeds[:1] if variant else seeds),
+        # Names of cells, to run a part of the study on each of several hosts
+        # that share --workdir. Empty: all.
+        "only": (),
+        # Folder with `<backbone>.safetensors` or the official file names;
+        # empty: the weights of the package.
+        "weights": "",
+        # Whether backbones without weights may run with random ones.
+        "allow_random": bool(variant),
+        # Folder of each task's data set, where it is not embedded; behind a
+        # comma, that of other data to score on.
+        "data": dict.fromkeys((m.task for m in models if m.task), ""),
+        # More flags of every cell, such as "--config.train.fsdp=8".
+        "flags": (),
+        "needs": {
+          model.name: {
+            "backbone": "" if variant and model.task else model.backbone,
+            "task": "" if variant else model.task,
+          }
+          for model in models
+        },
+      }
+    )
+
+  return get_config
+
+
+def cell_names(cfg: ConfigDict) -> list[str]:
+  """Returns the cells of a study, all models of a seed before the next seed."""
+  return [f"{model}-{seed}" for seed in cfg.seeds for model in cfg.models]
+
+
+# Of one cell of a study of tiny backbones on two CPU cores: enough training to
+# tell models apart, little enough for a dozen models and three seeds in a few
+# hours. The clips and the latents of a model are shared by its cells.
+TINY_CELL = {
+  "data.train_clips": 1024,
+  "data.eval_clips": 192,
+  "data.future_contexts": 0,
+  "readout.steps": 500,
+  "forecaster.steps": 500,
+  "forecasters": ("flow", "regression"),
+  "baselines": ("oracle_future",),
+  "eval.num_panels": 1,
+  "eval.bootstrap": 500,
+  "eval.bootstrap_frechet": 30,
+  "train.checkpoint_every": 250,
+}
+SMOKE_CELL = {"data.future_contexts": 0, "data.eval_clips": 12}
