@@ -12,9 +12,14 @@ import pytest
 from forecasting import pretrain
 from forecasting.backbones.encode import load_spec
 from forecasting.backbones.zoo import get_spec
+from forecasting.frames.scenes import captions
+from forecasting.frames.scenes.physics import Course
+from forecasting.pretraining.registry import OBJECTIVES, make_objective
 from forecasting.training.checkpoint import restore_ema
+from forecasting.training.optimizer import make_optimizer, make_schedule
 
-CONFIG = Path(__file__).parents[1] / "configs" / "pretrain" / "4ds_tiny.py"
+CONFIGS = Path(__file__).parents[1] / "configs" / "pretrain"
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
 
 
 class Clips:
@@ -36,12 +41,17 @@ class Clips:
     return {"video": video, "seconds": np.zeros(16, np.float32)}
 
 
-@pytest.fixture
-def get_config():
-  spec = importlib.util.spec_from_file_location("config_file", CONFIG)
+def load_config(name):
+  path = CONFIGS / f"{name}.py"
+  spec = importlib.util.spec_from_file_location("config_file", path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module.get_config
+
+
+@pytest.fixture
+def get_config():
+  return load_config("4ds_tiny")
 
 
 def indices(batches, count):
@@ -71,6 +81,91 @@ def test_batches_follow_the_seed_and_resume():
 def test_unknown_variant_is_refused(get_config):
   with pytest.raises(ValueError, match="smoke"):
     get_config("tiny")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configs_name_a_backbone_and_an_objective(name):
+  for variant in ("", "smoke"):
+    cfg = load_config(name)(variant)
+    spec = get_spec(cfg.backbone)
+    assert cfg.objective.name in OBJECTIVES
+    assert cfg.data.size == spec.resolution
+    assert cfg.data.num_frames == spec.num_frames
+    if variant:
+      assert cfg.backbone.endswith("_tiny")
+      assert cfg.data.name == "mujoco_scenes" and cfg.steps == 6
+
+
+def test_unknown_objective_is_refused():
+  with pytest.raises(ValueError, match=r"objective\.name is 'masked_pixel'"):
+    make_objective(get_spec("4ds_tiny"), {"name": "masked_pixel"})
+
+
+def test_published_recipe_of_next_vid():
+  """Sizes and rates against what arXiv 2512.21004 prints."""
+  cfg = load_config("next_vid_l")()
+  rate = make_schedule(cfg.optimizer, cfg.steps)
+  for step, expected in (
+    (0, 1e-4),
+    (6_000, 3e-4),
+    (12_000, 5e-4),
+    (40_000, 4.5e-4),
+    (80_000, 2.75e-4),
+    (120_000, 1e-4),
+  ):
+    np.testing.assert_allclose(rate(step), expected, rtol=1e-5)
+  assert (cfg.train.batch_size, cfg.ema_decay) == (3072, 0.99925)
+  task = make_objective(get_spec("next_vid_l"), cfg.objective.to_dict())
+  key = jax.random.key(0)
+  predictor = jax.eval_shape(
+    task.predictor.init,
+    key,
+    np.zeros((1, 8, 1024), np.float32),
+    np.zeros((1, 8), np.int32),
+  )
+  decoder = jax.eval_shape(
+    task.decoder.init,
+    key,
+    np.zeros((1, 256, 1536), np.float32),
+    np.zeros((1, 256, 1024), np.float32),
+    np.zeros(1, np.float32),
+  )
+  sizes = [
+    sum(np.prod(x.shape) for x in jax.tree.leaves(tree)) / 1e6
+    for tree in (predictor, decoder)
+  ]
+  np.testing.assert_allclose(sizes, [22, 33], rtol=0.06)
+
+
+def test_parts_have_rates_of_their_own():
+  cfg = load_config("next_vid_l")().optimizer
+  cfg.weight_decay = 0.0
+  params = {"encoder": {"kernel": np.ones(3)}, "decoder": {"bias": np.ones(2)}}
+  optimizer = make_optimizer(cfg, 120_000)
+  state = optimizer.init(params)
+  # Adam's first update has the size of the rate.
+  state = jax.tree.map(
+    lambda x: np.full_like(x, 80_000) if x.dtype == np.int32 else x, state
+  )
+  grads = jax.tree.map(lambda x: 1e3 * np.ones_like(x), params)
+  updates, _ = optimizer.update(grads, state, params)
+  ratio = updates["decoder"]["bias"][0] / updates["encoder"]["kernel"][0]
+  np.testing.assert_allclose(ratio, 8e-4 / 2.75e-4, rtol=1e-4)
+
+
+def test_captions_come_with_the_clips():
+  class Named(Clips):
+    def __getitem__(self, index):
+      name = f"mujoco_scenes/0/0/{index:06d}/000"
+      return super().__getitem__(index) | {"clip_id": np.array(name)}
+
+  batches = pretrain.clip_batches(
+    Named(4), 2, seed=0, keys=("video", "text"), course=Course()
+  )
+  batch = next(batches)
+  for video, words in zip(batch["video"], batch["text"], strict=True):
+    text = captions.caption(Course(), 0, 0, int(video[0, 0, 0, 0]))
+    np.testing.assert_array_equal(words, captions.words(text))
 
 
 def test_exported_weights_are_the_averaged_encoder(

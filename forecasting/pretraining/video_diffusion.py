@@ -121,8 +121,12 @@ class VideoDiffusion(objective.Objective):
     self, video: Float[Array, "B T H W 3"]
   ) -> Float[Array, "B t h w c"]:
     """Returns normalized latents of the frozen tokenizer."""
+    # The network looks for its null text whatever is asked of it.
+    null = jnp.zeros(self.network.text_shape)
     return self.network.apply(
-      {"params": self.frozen}, video, method="clean_latents"
+      {"params": {**self.frozen, "null_text": null}},
+      video,
+      method="clean_latents",
     )
 
   def embed(
