@@ -15,19 +15,20 @@ from ml_collections import config_flags
 
 from forecasting import experiment, validation
 from forecasting import main as main_lib
-from forecasting.training import distributed, steps
+from forecasting.training import distributed, preemption, steps
 
 
 def main(argv: Sequence[str]) -> None:
   """Parses flags and evaluates."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  preemption.exit_when_terminated()
   distributed.initialize()
   config = _CONFIG.value
   workdir = main_lib.default_workdir(config, _WORKDIR.value)
   validation.validate(config)
   validation.check_workdir(workdir)
-  steps.enable_compilation_cache(workdir / "compiled")
+  steps.enable_compilation_cache(config.compiled, workdir)
   run_ = experiment.open_experiment(config, workdir)
   if report := main_lib.evaluate(run_, workdir):
     print(f"report: {report}")

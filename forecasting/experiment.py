@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from forecasting import evaluator, extract, scoring, trainees
+from forecasting import encoders, evaluator, extract, scoring, trainees
 from forecasting.backbones.encode import load_backbone
 from forecasting.forecaster import baselines, registry
 from forecasting.forecaster.base import FittedForecaster, LatentSpec
@@ -64,7 +64,7 @@ class Experiment:
   def trainees(self) -> list[Trainee]:
     """Returns everything the run trains."""
     config, spec = self.config, self.spec
-    return [
+    all_trainees = [
       *(
         trainees.readout_trainee(
           task,
@@ -84,6 +84,11 @@ class Experiment:
         )
         for name in config.forecasters
       ),
+    ]
+    accumulate = config.train.accumulate
+    return [
+      dataclasses.replace(trainee, accumulate=accumulate)
+      for trainee in all_trainees
     ]
 
   def _head(self, task: str) -> Head:
@@ -259,7 +264,7 @@ def _open_stores(config: ConfigDict, workdir: Path) -> dict[str, LatentStore]:
     ValueError: stores written elsewhere are not what the config says.
   """
   if config.latents.path is None:
-    backbone = load_backbone(**config.backbone)
+    backbone = encoders.load(config)
     splits = ["train", "eval"]
     if config.data.name == "mujoco_scenes" and config.data.future_contexts:
       splits.append("futures")

@@ -6,7 +6,8 @@ python -m forecasting.extract --config=configs/quickstart.py \
 Encodes every clip twice with the frozen backbone, the context alone and the
 whole clip, and stores both beside the clip's labels. May be killed and run
 again at any time; running it on a finished store verifies every checksum and
-writes damaged shards again. With several hosts, each writes its share.
+writes damaged shards again. With several processes, each writes its share; one
+with several devices splits the parameters of a large backbone over them.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import itertools
 import shlex
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,12 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
 
 from forecasting import validation
-from forecasting.backbones.encode import load_backbone, num_blocks
+from forecasting.backbones.encode import num_blocks
+from forecasting.encoders import Encode, compile_encoder, load
 from forecasting.frames.pipeline import SPLITS, ClipSource, open_source
 from forecasting.latents import manifest as manifest_lib
 from forecasting.latents import store as store_lib
@@ -38,10 +38,8 @@ from forecasting.latents.encoding import PREPROCESSING, Encoder, encode_clips
 from forecasting.latents.manifest import Manifest
 from forecasting.latents.records import example_id
 from forecasting.latents.store import LatentStore
-from forecasting.training import distributed
+from forecasting.training import distributed, preemption
 from forecasting.training.steps import enable_compilation_cache
-
-Encode = Callable[[np.ndarray, np.ndarray], tuple[jax.Array, jax.Array]]
 
 
 def ensure_store(
@@ -54,7 +52,7 @@ def ensure_store(
 
   Args:
     config: of the run.
-    split: 'train', 'eval' or 'futures'.
+    split: 'train', 'eval', 'futures' or 'horizon'.
     workdir: of the run.
     backbone: if it is loaded already.
 
@@ -67,7 +65,7 @@ def ensure_store(
     ManifestError: other latents lie there.
     StoreError: damaged shards; says how to mend them.
   """
-  backbone = backbone or load_backbone(**config.backbone)
+  backbone = backbone or load(config)
   source = _source(config, split, workdir)
   wanted = describe(config, backbone, source)
   path = store_path(config, backbone, source, workdir)
@@ -91,7 +89,7 @@ def extract(
 
   Args:
     config: of the run.
-    split: 'train', 'eval' or 'futures'.
+    split: 'train', 'eval', 'futures' or 'horizon'.
     workdir: of the run.
     backbone: if it is loaded already.
 
@@ -102,7 +100,7 @@ def extract(
     ManifestError: other latents lie there.
     StoreError: disk full or folder not writable.
   """
-  backbone = backbone or load_backbone(**config.backbone)
+  backbone = backbone or load(config)
   source = _source(config, split, workdir)
   return _extract(config, workdir, backbone, source)
 
@@ -124,11 +122,18 @@ def store_path(
     name.append(f"block{backbone.num_blocks}")
   if backbone.context_mode != spec.context_mode:
     name.append(backbone.context_mode)
+  if not _has_layernorm(backbone):
+    name.append("no_layernorm")
   if config.latents.dtype != "bfloat16":
     name.append(config.latents.dtype)
   root = _root(config.latents, workdir, "latents")
   data = f"{source.name}-{source.fingerprint[:8]}"
   return root / "-".join(name) / data / source.split
+
+
+def _has_layernorm(backbone: Encoder) -> bool:
+  """Whether latents are normalized, as those of an encoder that is silent."""
+  return getattr(backbone, "layernorm", True)
 
 
 def describe(
@@ -148,7 +153,8 @@ def describe(
   return Manifest(
     backbone=spec.name,
     weights_digest=backbone.weights_digest,
-    layer=f"block {backbone.num_blocks} of {spec.depth}",
+    layer=f"block {backbone.num_blocks} of {spec.depth}"
+    + ("" if _has_layernorm(backbone) else ", no LayerNorm"),
     context_mode=backbone.context_mode,
     dtype=config.latents.dtype,
     context_shape=context_shape,
@@ -158,7 +164,7 @@ def describe(
     split=source.split,
     resolution=spec.resolution,
     preprocessing=PREPROCESSING,
-    num_frames=data.num_frames,
+    num_frames=len(clip["video"]),
     num_context=data.num_context,
     tubelet=spec.tubelet,
     labels=store_lib.label_names(clip),
@@ -195,7 +201,7 @@ def _extract(
   if _num_stored(path, manifest) > len(source):
     # Shrinking would throw latents away.
     return LatentStore(path, verify=True, num_clips=len(source))
-  encode, batch_size = _make_encode(
+  encode, batch_size = compile_encoder(
     backbone, config.data.num_context, config.latents.batch_size
   )
 
@@ -281,36 +287,15 @@ def _unstack(
     yield {**clip, "context": context[i], "clip": clip_latents[i]}
 
 
-def _make_encode(
-  backbone: Encoder, num_context: int, batch_size: int
-) -> tuple[Encode, int]:
-  """Compiles the encoding over this host's devices.
-
-  Returns:
-    The function, and the batch size rounded up to a multiple of the devices.
-  """
-  devices = jax.local_devices()
-  mesh = jax.make_mesh(
-    (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
-  )
-  params = jax.device_put(backbone.params, NamedSharding(mesh, P()))
-  split = NamedSharding(mesh, P("data"))
-  encode = jax.jit(
-    functools.partial(encode_clips, backbone, num_context),
-    out_shardings=split,
-  )
-  batch_size = -(-batch_size // len(devices)) * len(devices)
-
-  def run(video: np.ndarray, ids: np.ndarray) -> tuple[jax.Array, jax.Array]:
-    return encode(params, *jax.device_put((video, ids), split))
-
-  return run, batch_size
-
-
 def _source(config: ConfigDict, split: str, workdir: Path) -> ClipSource:
   """Opens the clips of a split; one process makes what is missing."""
+  data = config.data
+  if split == "horizon":
+    # Scenes to score on, longer than those of training.
+    data, split = ConfigDict(data.to_dict()), "eval"
+    data.update(num_frames=data.horizon_frames, eval_clips=data.horizon_clips)
   with distributed.first_process_first(f"clips {split}"):
-    return open_source(config.data, split, _root(config.data, workdir, "data"))
+    return open_source(data, split, _root(data, workdir, "data"))
 
 
 def _root(config: ConfigDict, workdir: Path, name: str) -> Path:
@@ -334,16 +319,18 @@ def main(argv: Sequence[str]) -> None:
   """Parses flags and extracts split by split."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  preemption.exit_when_terminated()
   distributed.initialize()
   config = _CONFIG.value
   validation.validate(config)
   splits = _SPLIT.value or ["train", "eval"]
-  if unknown := set(splits) - set(SPLITS):
+  known = (*SPLITS, "horizon")
+  if unknown := set(splits) - set(known):
     raise app.UsageError(
-      f"--split={','.join(sorted(unknown))}: choose from {', '.join(SPLITS)}"
+      f"--split={','.join(sorted(unknown))}: choose from {', '.join(known)}"
     )
-  enable_compilation_cache(Path(_WORKDIR.value) / "compiled")
-  backbone = load_backbone(**config.backbone)
+  enable_compilation_cache(config.compiled, Path(_WORKDIR.value))
+  backbone = load(config)
   for split in splits:
     latents = extract(config, split, Path(_WORKDIR.value), backbone)
     if jax.process_index() == 0:
@@ -354,7 +341,7 @@ if __name__ == "__main__":
   _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
   _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
   _SPLIT = flags.DEFINE_list(
-    "split", None, "Of train, eval, futures; default train,eval."
+    "split", None, "Of train, eval, futures, horizon; default train,eval."
   )
   flags.mark_flags_as_required(["config", "workdir"])
   # Libraries log every file they touch; --verbosity=0 shows it.

@@ -19,7 +19,14 @@ from forecasting import experiment, validation
 from forecasting.latents import pipeline
 from forecasting.report import page, results
 from forecasting.samples.panels import Panels
-from forecasting.training import checkpoint, distributed, loop, mesh, steps
+from forecasting.training import (
+  checkpoint,
+  distributed,
+  loop,
+  mesh,
+  preemption,
+  steps,
+)
 
 
 def run(config: ConfigDict, workdir: Path) -> Path | None:
@@ -42,7 +49,7 @@ def run(config: ConfigDict, workdir: Path) -> Path | None:
   validation.check_workdir(workdir)
   if jax.process_index() == 0:
     experiment.save_config(config, workdir)
-  steps.enable_compilation_cache(workdir / "compiled")
+  steps.enable_compilation_cache(config.compiled, workdir)
   run_ = experiment.open_experiment(config, workdir)
   train(run_, workdir)
   return evaluate(run_, workdir)
@@ -66,6 +73,8 @@ def train(run_: experiment.Experiment, workdir: Path) -> None:
     log_every=config.train.log_every,
     checkpoint_every=config.train.checkpoint_every,
     keep=config.train.keep,
+    keep_every=config.train.keep_every,
+    profile_steps=config.train.profile_steps,
     tensorboard=config.train.tensorboard,
   )
 
@@ -88,10 +97,12 @@ def evaluate(run_: experiment.Experiment, workdir: Path) -> Path | None:
   for row in run_.evaluate(params, step, panels):
     results.write_rows(workdir / "results.jsonl", [row])
     _announce(row)
-  if jax.process_index() > 0:
-    return None
-  panels.write(workdir / "panels")
-  return page.write_report(workdir)
+  report = None
+  if jax.process_index() == 0:
+    panels.write(workdir / "panels")
+    report = page.write_report(workdir)
+  distributed.wait_for_all("report is written")
+  return report
 
 
 def default_workdir(config: ConfigDict, workdir: str | None) -> Path:
@@ -109,6 +120,7 @@ def main(argv: Sequence[str]) -> None:
   """Parses flags and runs."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  preemption.exit_when_terminated()
   distributed.initialize()
   config = _CONFIG.value
   print(f"devices: {jax.devices()}")

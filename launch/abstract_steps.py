@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from forecasting.backbones import encode, zoo
+from forecasting.encoders import encoding_mesh
 from forecasting.experiment import Experiment
 from forecasting.forecaster import registry
 from forecasting.forecaster.base import LatentSpec
@@ -28,7 +29,7 @@ from forecasting.latents.store import LatentStore
 from forecasting.samples import draw
 from forecasting.tasks import TASKS
 from forecasting.trainees import forecaster_name
-from forecasting.training.mesh import AXES, make_mesh
+from forecasting.training.mesh import AXES, make_mesh, state_shardings
 from forecasting.training.steps import Trainee, compile_step
 
 
@@ -223,16 +224,21 @@ def extract_step(
   run: Experiment, backbone: encode.Backbone, mesh: Mesh
 ) -> Step:
   """Returns the encoding of a batch on every host at once."""
-  hosts = len({device.process_index for device in mesh.devices.flat})
-  local = mesh.size // hosts
+  devices = list(mesh.devices.flat)
+  local = len(devices) // len({device.process_index for device in devices})
   size = -(-run.config.latents.batch_size // local) * mesh.size
+  leaves = jax.tree.leaves(backbone.params)
+  num_bytes = sum(x.size * x.dtype.itemsize for x in leaves)
+  mesh = encoding_mesh(num_bytes, devices, local)
   split = NamedSharding(mesh, P(AXES))
   encode_fn = functools.partial(
     encode_clips, backbone, run.config.data.num_context
   )
   batch = abstract_batch(run, ("video", "example_id"), size, split)
   args = (
-    placed(backbone.params, NamedSharding(mesh, P())),
+    jax.tree.map(
+      placed, backbone.params, state_shardings(backbone.params, mesh)
+    ),
     batch["video"],
     batch["example_id"],
   )

@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 PREEMPTED = os.EX_TEMPFAIL  # 75, as in forecasting.training
-_GRACE_SECONDS = 30.0
+GRACE_SECONDS = 30.0
 
 
 def free_port() -> int:
@@ -60,12 +60,17 @@ def exit_code(codes: Sequence[int]) -> int:
   return PREEMPTED if PREEMPTED in failures else next(iter(failures), 0)
 
 
-def run(command: Sequence[str], variables: Sequence[dict[str, str]]) -> int:
+def run(
+  command: Sequence[str],
+  variables: Sequence[dict[str, str]],
+  grace_seconds: float = GRACE_SECONDS,
+) -> int:
   """Runs a command once per set of variables, all at the same time.
 
   Args:
     command: of every process.
     variables: of each process.
+    grace_seconds: that the others have to end by themselves when one failed.
 
   Returns:
     The exit code, see `exit_code`.
@@ -82,17 +87,17 @@ def run(command: Sequence[str], variables: Sequence[dict[str, str]]) -> int:
       processes.append(subprocess.Popen(command, env=environment))
     while any(process.poll() is None for process in processes):
       if any(process.poll() for process in processes):
-        _end(processes)
+        _end(processes, grace_seconds)
       time.sleep(0.05)
   finally:
-    _end(processes)
+    _end(processes, grace_seconds)
     signal.signal(signal.SIGTERM, previous)
   return exit_code([process.returncode for process in processes])
 
 
-def _end(processes: Sequence[subprocess.Popen]) -> None:
+def _end(processes: Sequence[subprocess.Popen], seconds: float) -> None:
   """Gives processes time to end by themselves, then ends them."""
-  deadline = time.monotonic() + _GRACE_SECONDS
+  deadline = time.monotonic() + seconds
   for process in processes:
     try:
       process.wait(max(deadline - time.monotonic(), 0.0))
@@ -108,6 +113,12 @@ def main(argv: Sequence[str]) -> int:
   )
   parser.add_argument("--num_processes", type=int, default=2)
   parser.add_argument("--devices", type=int, default=1, help="of each process")
+  parser.add_argument(
+    "--grace_seconds",
+    type=float,
+    default=GRACE_SECONDS,
+    help="for the others to end by themselves when one failed",
+  )
   parser.add_argument("binary", help="module of the package, such as main")
   parser.add_argument("rest", nargs=argparse.REMAINDER, help="its flags")
   arguments = parser.parse_args(argv)
@@ -117,7 +128,8 @@ def main(argv: Sequence[str]) -> int:
   variables = environments(
     os.environ, arguments.num_processes, arguments.devices, free_port()
   )
-  return run([*command, *arguments.rest], variables)
+  command += arguments.rest
+  return run(command, variables, arguments.grace_seconds)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 #
 # The binaries save and exit with code 75 on SIGTERM, and resume when started
 # again. A SIGTERM to this script means that the machine itself goes: it is
-# passed on, and the script ends with the binary's code instead of restarting,
-# so that a scheduler can requeue the job. Any other code ends it too.
+# passed on, and the script ends with code 75 instead of restarting, so that a
+# scheduler can requeue the job. Any other code ends it too.
 # On several hosts run this same line on each.
 set -u
 
@@ -37,6 +37,8 @@ while true; do
     code=$?
     kill -0 "$child" 2> /dev/null || break
   done
+  # Killed before it could end by itself.
+  [[ $stopping -eq 1 && $code -ge 128 ]] && code=$preempted
   [[ $code -eq $preempted && $stopping -eq 0 ]] || exit "$code"
   echo "forecasting.$binary was pre-empted; running it again" >&2
 done

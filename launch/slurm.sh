@@ -7,7 +7,9 @@
 # One process per GPU, as jax.distributed assumes, which reads Slurm's own
 # variables. Slurm sends SIGTERM five minutes before
 # the time limit and when it takes the nodes back: the binary saves and ends
-# with code 75, upon which the job goes back to the queue and resumes.
+# with code 75, upon which the job goes back to the queue and resumes. What does
+# not end within GRACE_SECONDS (240), because it has nothing to save, is killed
+# and goes back too.
 # Submit from the checkout; VENV is its environment (.venv).
 #SBATCH --job-name=forecasting
 #SBATCH --time=24:00:00
@@ -27,10 +29,19 @@ cd "${SLURM_SUBMIT_DIR:-.}" || exit 2
 [[ -f ${VENV:-.venv}/bin/activate ]] && . "${VENV:-.venv}/bin/activate"
 export FORECASTING_COORDINATOR=auto
 preempted=75
+stopping=0
 child=
+watch=
 
 stop() {
-  [[ -n $child ]] && kill -TERM "$child" 2> /dev/null
+  stopping=1
+  [[ -n $child ]] || return
+  kill -TERM "$child" 2> /dev/null
+  (
+    sleep "${GRACE_SECONDS:-240}"
+    kill -KILL "$child"
+  ) > /dev/null 2>&1 &
+  watch=$!
 }
 trap stop TERM
 
@@ -44,7 +55,8 @@ while true; do
   code=$?
   kill -0 "$child" 2> /dev/null || break
 done
-if [[ $code -eq $preempted ]]; then
+[[ -n $watch ]] && kill "$watch" 2> /dev/null
+if [[ $code -eq $preempted || ($stopping -eq 1 && $code -ge 128) ]]; then
   "${SCONTROL:-scontrol}" requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

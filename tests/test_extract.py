@@ -1,6 +1,8 @@
 """Extraction stores what the backbone says, once, and can be interrupted."""
 
 import dataclasses
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -257,3 +259,51 @@ def test_the_leaky_ablation_is_named_in_the_manifest(
   assert "leaky_full_clip" in str(latents.path)
   example = latents[0]
   np.testing.assert_array_equal(example["context"], example["clip"][:2])
+
+
+FOUR_DEVICES = """
+import dataclasses, jax, numpy as np
+from forecasting import config as config_lib, encoders
+from forecasting.backbones import zoo
+
+spec = dataclasses.replace(
+  zoo.get_spec("4ds_tiny"), name="wide", resolution=16, num_frames=8,
+  width=256, depth=1, mlp_dim=1024, layer="final",
+)
+zoo.SPECS["wide"] = spec
+config = config_lib.base_config()
+config.backbone.update({"name": "wide", "random_init": True})
+video = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 12, 3), np.uint8)
+ids = np.arange(4, dtype=np.uint32)
+found = {}
+for limit in (2**40, 0):
+  encoders.SPLIT_BYTES = limit
+  backbone = encoders.load(config)
+  encode, size = encoders.compile_encoder(backbone, 4, 3)
+  assert size == 4
+  found[limit] = encode(np.concatenate([video, video[:1]]), ids)
+  large = [x for x in jax.tree.leaves(backbone.params) if x.size >= 2**16]
+  assert len(large) >= 4
+  for array in large:
+    assert len(array.addressable_shards) == 4
+    share = {shard.data.size / array.size for shard in array.addressable_shards}
+    assert share == {1.0 if limit else 0.25}, (array.shape, share)
+for whole, split in zip(*found.values()):
+  assert len(split.addressable_shards) == 4
+  np.testing.assert_allclose(split, whole, atol=1e-5)
+  assert np.asarray(whole).std() > 0.5
+print("ok")
+"""
+
+
+@pytest.mark.slow
+def test_no_device_holds_the_whole_of_a_large_backbone():
+  flags = "--xla_force_host_platform_device_count=4"
+  done = subprocess.run(
+    [sys.executable, "-c", FOUR_DEVICES],
+    env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.stdout.endswith("ok\n"), done.stderr[-3000:]

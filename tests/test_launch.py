@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from forecasting.training import distributed
+from forecasting.training import distributed, preemption
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 
@@ -42,12 +42,12 @@ def test_preemption_outweighs_other_failures():
   assert local.exit_code([-9, 75]) == 75
 
 
-def _processes(folder, program, count=2):
+def _processes(folder, program, count=2, grace_seconds=30.0):
   """Runs a program as several processes; they know which they are."""
   variables = local.environments(os.environ, count, 1, 1)
   source = f"import os, pathlib, sys, time\nfolder = pathlib.Path({folder!r})\n"
   source += f"index = os.environ[{distributed.PROCESS_ID!r}]\n{program}"
-  return local.run([sys.executable, "-c", source], variables)
+  return local.run([sys.executable, "-c", source], variables, grace_seconds)
 
 
 def test_all_processes_run_and_the_code_is_the_runs(tmp_path):
@@ -56,11 +56,11 @@ def test_all_processes_run_and_the_code_is_the_runs(tmp_path):
   assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1"]
 
 
-def test_a_failure_ends_processes_that_wait_for_it(tmp_path, monkeypatch):
-  monkeypatch.setattr(local, "_GRACE_SECONDS", 0.3)
+def test_a_failure_ends_processes_that_wait_for_it(tmp_path):
   start = time.monotonic()
   program = "sys.exit(4) if index == '1' else time.sleep(120)"
-  assert _processes(str(tmp_path), program) in (4, -signal.SIGKILL)
+  code = _processes(str(tmp_path), program, grace_seconds=0.3)
+  assert code in (4, -signal.SIGKILL)
   assert time.monotonic() - start < 60
 
 
@@ -155,6 +155,38 @@ def test_slurm_requeues_after_preemption_only(tmp_path, code, requeued):
   log = (tmp_path / "log").read_text()
   assert "python -m forecasting.main --config=a b" in log
   assert ("requeue 17" in log) == requeued
+
+
+def test_slurm_kills_and_requeues_what_does_not_end_in_time(tmp_path):
+  # As processes that extract latents and have nothing to save.
+  deaf = "trap '' TERM; touch $(dirname $0)/started; exec sleep 120"
+  environment = {
+    "SRUN": _stand_in(tmp_path, "srun", deaf),
+    "SCONTROL": _stand_in(tmp_path, "scontrol", ""),
+    "SLURM_JOB_ID": "17",
+    "GRACE_SECONDS": "0.2",
+    "VENV": "/none",
+  }
+  job = subprocess.Popen(
+    [LAUNCH / "slurm.sh", "extract"], env=os.environ | environment
+  )
+  while not (tmp_path / "started").exists():
+    time.sleep(0.02)
+  job.terminate()
+  assert job.wait(60) == 128 + signal.SIGKILL
+  assert "requeue 17" in (tmp_path / "log").read_text()
+
+
+def test_binaries_end_as_preempted_outside_of_training(monkeypatch):
+  codes = []
+  monkeypatch.setattr(preemption.os, "_exit", codes.append)
+  before = signal.getsignal(signal.SIGTERM)
+  try:
+    preemption.exit_when_terminated()
+    os.kill(os.getpid(), signal.SIGTERM)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert codes == [local.PREEMPTED]
 
 
 def test_gke_manifest_agrees_with_itself_and_with_the_binaries():

@@ -13,6 +13,12 @@ from forecasting.shapes import Array
 
 CONDITIONINGS = ("joint_asym", "joint_full", "cross")
 ATTENTIONS = ("full", "factorized")
+# What a block keeps for the backward pass; it computes the rest again.
+REMATS = {
+  "none": None,  # all is kept
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  "full": jax.checkpoint_policies.nothing_saveable,
+}
 _NOISE_FREQUENCIES = 64
 NUM_NOISE_FEATURES = 2 * _NOISE_FREQUENCIES
 _EPS = 1e-6
@@ -41,6 +47,8 @@ class DenoiserConfig:
       its noise level; 0 for none. Set by the forecaster that needs one.
     dtype: type of matrix products; 'default' is bfloat16 on accelerators and
       float32 on CPU.
+    remat: what blocks keep for the backward pass: 'none' all, 'dots' only the
+      products with weights, 'full' only their input.
   """
 
   width: int
@@ -55,9 +63,11 @@ class DenoiserConfig:
   head_depth: int = 2
   condition_dim: int = 0
   dtype: str = "default"
+  remat: str = "none"
 
   def __post_init__(self):
     for field, allowed in (
+      ("remat", tuple(REMATS)),
       ("conditioning", CONDITIONINGS),
       ("attention", ATTENTIONS),
       ("dtype", ("default", "bfloat16", "float32")),

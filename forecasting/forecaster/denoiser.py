@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float
 
 from forecasting.forecaster import attention
 from forecasting.forecaster.architecture import (
+  REMATS,
   DenoiserConfig,
   mlp_hidden,
   modulate,
@@ -194,8 +195,14 @@ class Denoiser(nn.Module):
     self.modulation = nn.Dense(factor * width, kernel_init=zeros)
     self.tables = self.param("tables", zeros, (config.depth, factor * width))
     patterns = ("spatial", "temporal")
+    block = Block
+    if config.remat != "none":
+      # The last two arguments choose what is computed.
+      block = nn.remat(
+        Block, static_argnums=(5, 6), policy=REMATS[config.remat]
+      )
     self.blocks = [
-      Block(
+      block(
         width,
         config.head_dim,
         patterns[i % 2] if config.attention == "factorized" else "full",
@@ -261,13 +268,8 @@ class Denoiser(nn.Module):
     for i, (block, table) in enumerate(
       zip(self.blocks, self.tables, strict=True)
     ):
-      x, kv = block(
-        x,
-        angles,
-        modulation + table,
-        is_context=True,
-        is_last=i + 1 == self.config.depth,
-      )
+      is_last = i + 1 == self.config.depth
+      x, kv = block(x, angles, modulation + table, None, True, is_last)
       shared.append(kv)
     return {"shared": shared}
 

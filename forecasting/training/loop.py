@@ -19,6 +19,7 @@ from forecasting.training.log import MetricsLog, Progress
 from forecasting.training.mesh import replicate, shard_batch
 from forecasting.training.monitor import Monitor
 from forecasting.training.preemption import RESUME_EXIT_CODE, Preemption
+from forecasting.training.profiler import Profiler
 from forecasting.training.state import TrainState
 from forecasting.training.steps import Trainee, compile_step
 from forecasting.training.workdir import check_trainees, check_workdir
@@ -35,6 +36,7 @@ def fit(
   checkpoint_every: int,
   keep: int,
   keep_every: int = 0,
+  profile_steps: int = 0,
   progress: bool = True,
   tensorboard: bool = False,
 ) -> dict[str, TrainState]:
@@ -50,6 +52,7 @@ def fit(
     checkpoint_every: steps between checkpoints.
     keep: newest checkpoints kept.
     keep_every: those of steps that divide by it are kept too; 0: none.
+    profile_steps: steps recorded in `<workdir>/profile`; see `Profiler`.
     progress: show a line with rate and time left.
     tensorboard: also write curves for TensorBoard.
 
@@ -88,6 +91,7 @@ def fit(
       stack.callback(line.close)
     preemption = stack.enter_context(Preemption())
     monitor = Monitor(log, line, log_every, ends)
+    profiler = stack.enter_context(Profiler(workdir, profile_steps))
 
     # Save, fetch, step, in this order: parameters, step number and data
     # position of a checkpoint agree.
@@ -98,6 +102,7 @@ def fit(
         checkpoints.save(step, states, batches, wait=stop)
       if stop:
         raise SystemExit(RESUME_EXIT_CODE)
+      profiler.before(step - start)
       batch = shard_batch(next(batches), mesh)
       # The first step compiles, which may move constants to the device.
       with jax.transfer_guard("disallow" if step > start else "allow"):

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+from einops import rearrange
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
@@ -35,6 +37,8 @@ class Trainee:
     optimizer: fields of `config.optimizer_config`.
     steps: number of updates.
     ema_decay: of the averaged parameters.
+    accumulate: parts that a batch is split in; their gradients are averaged, so
+      that only one part's activations are in memory.
     uses_average: whether `loss` takes the averaged parameters as its fourth
       argument: those of a teacher that follows its student.
   """
@@ -45,6 +49,7 @@ class Trainee:
   optimizer: ConfigDict
   steps: int
   ema_decay: float
+  accumulate: int = 1
   uses_average: bool = False
 
   def make_optimizer(self) -> optax.GradientTransformation:
@@ -86,10 +91,7 @@ def train_step(
     `learning_rate`.
   """
   step_key = jax.random.fold_in(key, state.step)
-  teacher = (state.ema,) if trainee.uses_average else ()
-  (loss, scalars), grads = jax.value_and_grad(trainee.loss, has_aux=True)(
-    state.params, batch, step_key, *teacher
-  )
+  (loss, scalars), grads = _gradients(trainee, state, batch, step_key)
   updates, opt_state = trainee.make_optimizer().update(
     grads, state.opt_state, state.params
   )
@@ -110,6 +112,39 @@ def train_step(
   ), metrics
 
 
+def _gradients(
+  trainee: Trainee, state: TrainState, batch: Any, key: PRNGKey
+) -> Any:
+  """Returns ((loss, scalars), gradients), the means over the batch's parts."""
+  teacher = (state.ema,) if trainee.uses_average else ()
+
+  def differentiate(part):
+    return jax.value_and_grad(trainee.loss, has_aux=True)(
+      state.params, part, key, *teacher
+    )
+
+  count = trainee.accumulate
+  if count == 1:
+    return differentiate(batch)
+  # Neighbors go to different parts: then every device keeps its examples.
+  parts = jax.tree.map(
+    lambda x: rearrange(x, "(b n) ... -> n b ...", n=count), batch
+  )
+  first = jax.tree.map(lambda x: x[0], parts)
+  zeros = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(differentiate, first)
+  )
+  total, _ = jax.lax.scan(
+    lambda total, part: (
+      jax.tree.map(jnp.add, total, differentiate(part)),
+      None,
+    ),
+    zeros,
+    parts,
+  )
+  return jax.tree.map(lambda x: x / count, total)
+
+
 def compile_step(trainee: Trainee, mesh: Mesh) -> Callable[..., Any]:
   """Returns the jitted (state, batch, key) -> (state, metrics).
 
@@ -127,7 +162,13 @@ def compile_step(trainee: Trainee, mesh: Mesh) -> Callable[..., Any]:
   )
 
 
-def enable_compilation_cache(path: Path) -> None:
-  """Keeps compiled programs in a folder, so that restarts skip compilation."""
-  jax.config.update("jax_compilation_cache_dir", str(path))
+def enable_compilation_cache(path: str | None, workdir: Path) -> None:
+  """Keeps compiled programs in a folder, so that restarts skip compilation.
+
+  Args:
+    path: of the folder, which runs may share; None: `compiled` in the workdir.
+    workdir: of the run.
+  """
+  folder = path or str(workdir / "compiled")
+  jax.config.update("jax_compilation_cache_dir", folder)
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

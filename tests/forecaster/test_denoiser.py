@@ -254,6 +254,7 @@ def test_reference_size_of_base():
     ({"conditioning": "none"}, "conditioning"),
     ({"attention": "window"}, "attention"),
     ({"dtype": "float16"}, "dtype"),
+    ({"remat": "some"}, "remat"),
     ({"heads": 5}, "heads"),
     ({"heads": 4}, "at least 10"),
     ({"head_width": 30}, "head_width"),
@@ -263,6 +264,27 @@ def test_wrong_fields_are_named(change, field):
   fields = {"width": 24, "depth": 2, "heads": 2} | change
   with pytest.raises(ValueError, match=field):
     DenoiserConfig(**fields)
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_what_blocks_keep_does_not_change_gradients(remat):
+  def gradients(choice):
+    forecaster, params = tiny.make(remat=choice)
+    batch = tiny.batch(2) | {"mask": jnp.ones(2, bool)}
+
+    def loss(params):
+      return forecaster.loss(params, batch, jax.random.key(0))[0].sum()
+
+    gradient = jax.grad(loss)
+    return str(jax.make_jaxpr(gradient)(params)), jax.jit(gradient)(params)
+
+  (kept, expected), (again, found) = gradients("none"), gradients(remat)
+  assert "remat" in again and "remat" not in kept
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    found,
+    expected,
+  )
 
 
 def test_patch_must_divide_the_grid():

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import toy_run
 
-from forecasting.training import checkpoint, workdir
+from forecasting.training import checkpoint, profiler, workdir
 from forecasting.training.log import METRICS, read_metrics
 
 
@@ -188,6 +188,15 @@ def test_rows_every_n_steps_and_at_both_ends(tmp_path):
     assert {"loss", "mse", "grad_norm", "learning_rate"} <= set(
       json.loads(line)
     )
+
+
+def test_steps_are_recorded_on_request(tmp_path):
+  trainees = [toy_run.trainee(steps=14)]
+  toy_run.run(tmp_path / "with", trainees, profile_steps=2)
+  (trace,) = (tmp_path / "with" / profiler.FOLDER).rglob("*.xplane.pb")
+  assert trace.stat().st_size > 0
+  toy_run.run(tmp_path / "without", trainees)
+  assert not (tmp_path / "without" / profiler.FOLDER).exists()
 
 
 @pytest.mark.parametrize(

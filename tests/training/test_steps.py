@@ -83,14 +83,51 @@ def test_state_is_donated():
   assert state.ema["dense"]["kernel"].is_deleted()
 
 
-def test_compilation_cache_is_filled(tmp_path):
+def test_parts_of_a_batch_train_like_the_whole():
+  """And the loss never sees more than a part."""
+  seen = set()
+
+  def loss(params, batch, key):
+    del key
+    seen.add(batch["x"].shape[0])
+    error = jnp.square(jnp.tanh(batch["x"] @ params["kernel"]) - batch["x"])
+    return error.mean(), {"largest": error.mean(axis=1).sum()}
+
+  def init(key):
+    return {"kernel": jax.random.normal(key, (toy_run.WIDTH, 256)) / 16}
+
+  mesh, batch = make_mesh(), next(toy_run.batches())
+  results = []
+  for accumulate in (1, 4):
+    seen.clear()
+    trainee = toy_run.trainee(init=init, loss=loss, accumulate=accumulate)
+    state = trainee.create_state(mesh, trainee.key(0))
+    step_fn = steps.compile_step(trainee, mesh)
+    for _ in range(2):
+      placed = shard_batch(batch, mesh)
+      state, metrics = step_fn(state, placed, trainee.key(0))
+    assert seen == {8 // accumulate}
+    results.append((jax.device_get(state.params), metrics))
+  (whole, expected), (parts, found) = results
+  np.testing.assert_allclose(parts["kernel"], whole["kernel"], atol=1e-6)
+  for name in ("loss", "grad_norm", "param_norm"):
+    np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+  # Scalars are means over parts, sums of examples included.
+  np.testing.assert_allclose(4 * found["largest"], expected["largest"], 1e-5)
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_compilation_cache_is_filled(tmp_path, is_named):
   program = """
 import sys, jax, jax.numpy as jnp
 from pathlib import Path
 from forecasting.training.steps import enable_compilation_cache
-enable_compilation_cache(Path(sys.argv[1]))
+enable_compilation_cache(sys.argv[1] or None, Path(sys.argv[2]))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.jit(lambda x: x * 3.25 + 1.5)(jnp.ones(7)).block_until_ready()
 """
-  subprocess.run([sys.executable, "-c", program, tmp_path], check=True)
-  assert list(tmp_path.glob("*"))
+  folder = tmp_path / ("shared" if is_named else "compiled")
+  named = folder if is_named else ""
+  subprocess.run([sys.executable, "-c", program, named, tmp_path], check=True)
+  assert list(folder.glob("*"))
+  assert [path.name for path in tmp_path.iterdir()] == [folder.name]
