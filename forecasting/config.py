@@ -43,6 +43,9 @@ def base_config() -> ConfigDict:
       ),
       "train": train_config(),
       "eval": eval_config(),
+      # Folder of compiled programs, which restarts reuse; None:
+      # <workdir>/compiled.
+      "compiled": placeholder(str),
     }
   )
 
@@ -184,6 +187,9 @@ def forecaster_config() -> ConfigDict:
         "head_width": 0,  # 0: no wide head
         "head_depth": 2,
         "dtype": "default",  # bfloat16 matmuls on accelerators, float32 on CPU
+        # What blocks keep for the backward pass: 'none' all, 'dots' products
+        # with weights, 'full' their input alone.
+        "remat": "none",
       },
       "normalize": {
         "stats": "per_channel",  # or 'per_channel_time', 'none'
@@ -275,8 +281,12 @@ def train_config() -> ConfigDict:
       "batch_size": 32,  # (paper)
       "log_every": 50,
       "checkpoint_every": 1000,
-      "keep": 2,
+      "keep": 2,  # newest checkpoints
+      "keep_every": 0,  # those of every so many steps too; 0: none
       "fsdp": 1,  # devices over which parameters are split
+      "accumulate": 1,  # parts of a batch, one after the other
+      # Steps recorded for a profiler in <workdir>/profile, after the first ten.
+      "profile_steps": 0,
       "tensorboard": False,  # needs the [tensorboard] extra
     }
   )

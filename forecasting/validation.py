@@ -46,6 +46,7 @@ _CHOICES = {
   "forecaster.masked.conditioning": architecture.CONDITIONINGS,
   "forecaster.masked.attention": architecture.ATTENTIONS,
   "forecaster.model.dtype": ("default", "float32", "bfloat16"),
+  "forecaster.model.remat": tuple(architecture.REMATS),
   "forecaster.normalize.stats": ("per_channel", "per_channel_time", "none"),
   "forecaster.normalize.target_transform": ("residual_last", "none"),
   "forecaster.flow.prediction": process.NETWORK_OUTPUTS,
@@ -97,6 +98,7 @@ _POSITIVE = (
   "train.checkpoint_every",
   "train.keep",
   "train.fsdp",
+  "train.accumulate",
   "eval.num_samples",
   "eval.batch_size",
 )
@@ -238,6 +240,17 @@ def _cross_problems(config: ConfigDict) -> Iterator[str]:
     yield (
       f"tasks = {config.tasks}: plain videos carry no labels, so "
       "tasks must be ('pixels',)"
+    )
+  train = config.train
+  if train.batch_size % train.accumulate:
+    yield (
+      f"train.batch_size = {train.batch_size} is no multiple of "
+      f"train.accumulate = {train.accumulate}"
+    )
+  if train.keep_every % train.checkpoint_every:
+    yield (
+      f"train.keep_every = {train.keep_every} is no multiple of "
+      f"train.checkpoint_every = {train.checkpoint_every}"
     )
   model = config.forecaster.model
   if model.width % model.heads:
