@@ -4,7 +4,7 @@ python -m forecasting.study --config=configs/study_tiny.py
 
 Ten families, the same networks with random weights for two of them, and raw
 patches; four tasks; three seeds; diffusion and regression. With `:smoke` behind
-the file name: one seed, a few steps on a few clips.
+the file name: five models, one seed, a few steps on a few clips.
 """
 
 from forecasting import study_config
@@ -26,4 +26,11 @@ get_config = study_config.study(
   random=("4ds_tiny", "next_vid_tiny"),
   overrides=study_config.TINY_CELL,
   smoke=study_config.SMOKE_CELL,
+  smoke_models=(
+    "4ds_tiny",
+    "dinov2_tiny",
+    "siglip_tiny",
+    "4ds_tiny_random",
+    "raw_tiny",
+  ),
 )

@@ -63,6 +63,8 @@ def plan(cfg: ConfigDict, config_path: str, workdir: Path) -> list[Run]:
       f"--workdir={folder}",
       f"--config.data.root={workdir / 'data'}",
       f"--config.latents.root={workdir / 'latents'}",
+      # Seeds, and latents of one shape, run the same programs.
+      f"--config.compiled={workdir / 'compiled'}",
       *_weights(cfg, needs.backbone),
       *_data(cfg, needs.task),
       *cfg.flags,

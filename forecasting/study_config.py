@@ -42,6 +42,7 @@ def study(
   seeds: Sequence[int] = (0, 1, 2),
   overrides: Mapping[str, Any] | None = None,
   smoke: Mapping[str, Any] | None = None,
+  smoke_models: Sequence[str] = (),
 ) -> Callable[..., ConfigDict]:
   """Returns the `get_config` of a study on embedded data, all tasks in a cell.
 
@@ -53,6 +54,8 @@ def study(
     seeds: of readouts, forecasters and samples.
     overrides: dotted field to value, for every cell.
     smoke: the same for the variant `smoke` alone, beside `presets.SMOKE`.
+    smoke_models: those of the variant `smoke`, random ones as
+      `<backbone>_random`; empty: all.
 
   Returns:
     A function of the text behind the colon: empty or 'smoke' for the study,
@@ -81,7 +84,7 @@ def study(
 
   models = [make(backbone, False) for backbone in backbones]
   models += [make(backbone, True) for backbone in random]
-  return _grid(name, models, seeds)
+  return _grid(name, models, seeds, smoke_models)
 
 
 def paper_study(
@@ -118,7 +121,10 @@ def paper_study(
 
 
 def _grid(
-  name: str, models: Sequence[Model], seeds: Sequence[int]
+  name: str,
+  models: Sequence[Model],
+  seeds: Sequence[int],
+  smoke_models: Sequence[str] = (),
 ) -> Callable[..., ConfigDict]:
   """Returns the function behind `study` and `paper_study`."""
   by_name = {model.name: model for model in models}
@@ -139,7 +145,7 @@ def _grid(
     return ConfigDict(
       {
         "name": f"{name}_smoke" if variant else name,
-        "models": tuple(by_name),
+        "models": tuple((variant and smoke_models) or by_name),
         "seeds": tuple(seeds[:1] if variant else seeds),
         # Names of cells, to run a part of the study on each of several hosts
         # that share --workdir. Empty: all.

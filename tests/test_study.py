@@ -275,7 +275,8 @@ def test_cells_of_a_study_are_configs_of_main():
   assert "native" in get_config("walt_tiny-1").baselines
   assert get_config("4ds_tiny-0").data == get_config("raw_tiny-2").data
   smoke = get_config("smoke")
-  assert len(study_config.cell_names(smoke)) == len(cfg.models)
+  assert 3 < len(study_config.cell_names(smoke)) < len(cfg.models)
+  assert set(smoke.models) < set(cfg.models)
   for wrong in ("vjepa_tiny", "vjepa-0", "smoke,", "tiny"):
     with pytest.raises(ValueError, match="unknown config variant"):
       get_config(wrong)
@@ -295,6 +296,7 @@ def test_study_plans_one_process_per_cell(tmp_path):
     f"--workdir={first.workdir}",
     f"--config.data.root={tmp_path / 'data'}",
     f"--config.latents.root={tmp_path / 'latents'}",
+    f"--config.compiled={tmp_path / 'compiled'}",
   ]
   cfg.only = ("raw_tiny-0",)
   (only,) = study_binary.plan(cfg, str(path), tmp_path)
