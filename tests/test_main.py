@@ -55,6 +55,11 @@ def test_every_row_has_intervals_around_its_scores(finished):
     if entry["value"] is not None:
       assert entry["low"] <= entry["value"] <= entry["high"]
     assert row["scores"]["perception"]["value"] is not None
+    for name, values in row["clips"].items():
+      known = [value for value in values if value is not None]
+      mean = row["scores"][name]["value"]
+      assert len(values) == 8
+      assert (sum(known) / len(known) if known else None) == pytest.approx(mean)
 
 
 def test_trained_rows_say_how_long(finished):
