@@ -43,7 +43,7 @@ def to_html(table: Table, caption: bool = True) -> str:
   shown = f"<caption>{title}</caption>" if caption else ""
   return (
     f'<div class="scroll"><table aria-label="{title}">{shown}'
-    f'<thead><tr><th scope="col">Forecaster</th>{heads}</tr></thead>'
+    f'<thead><tr><th scope="col">{table.first}</th>{heads}</tr></thead>'
     f"<tbody>{''.join(body)}</tbody></table></div>{notes}"
   )
 
@@ -91,7 +91,7 @@ def to_markdown(table: Table) -> str:
   lines = [
     f"### {table.title}",
     "",
-    "| Forecaster | " + " | ".join(heads) + " |",
+    f"| {table.first} | " + " | ".join(heads) + " |",
     "| :-- |" + " --: |" * len(heads),
   ]
   for line in table.lines:
@@ -152,7 +152,7 @@ def to_latex(table: Table) -> str:
       r"\centering\tiny",
       rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
       r"\toprule",
-      " & ".join(["Forecaster", *map(latex_text, heads)]) + r" \\",
+      " & ".join([table.first, *map(latex_text, heads)]) + r" \\",
       r"\midrule",
       *rows,
       r"\bottomrule",

@@ -85,7 +85,7 @@ def per_example_figure(study: Study) -> Figure | None:
     return None
   height = 0.9 + 0.24 * len(models)
   with canvas(len(tasks), 3.9, height, columns=2) as (fig, axes):
-    for number, (ax, task) in enumerate(zip(axes, tasks)):
+    for ax, task in zip(axes, tasks):
       places = np.arange(len(models))[::-1]
       for key, marker, label in (
         ("mean", "o", "mean ± std of samples"),
@@ -108,8 +108,12 @@ def per_example_figure(study: Study) -> Figure | None:
       ax.set_yticks(places, [model.label for model in models], fontsize=7.5)
       ax.set_title(task)
       ax.set_xlabel(cols.METRIC_TITLES.get(metric, metric))
-      if number == 0:
-        ax.legend(fontsize=7, frameon=False)
+    fig.legend(
+      *axes[0].get_legend_handles_labels(),
+      loc="outside lower center",
+      ncols=3,
+      frameon=False,
+    )
     text = "; ".join(
       f"{task} {model.label} {study.value(model, task, 'best'):.3g} of"
       f" {study.value(model, task, 'perception'):.3g}"

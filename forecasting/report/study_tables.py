@@ -84,6 +84,7 @@ def per_example_table(study: Study, task: str) -> Table:
     tuple(headings),
     tuple(lines),
     (SEEDS_NOTE, SCALE_NOTE),
+    "Model",
   )
 
 
@@ -138,6 +139,7 @@ def distribution_table(study: Study, task: str) -> Table:
     ),
     tuple(lines),
     (SEEDS_NOTE, SCALE_NOTE),
+    "Model",
   )
 
 
@@ -182,6 +184,7 @@ def ablation_table(study: Study, task: str) -> Table | None:
       " its 95 % interval (paired bootstrap over clips) and what it decides",
       SCALE_NOTE,
     ),
+    "Model",
   )
 
 
@@ -217,6 +220,7 @@ def correlation_table(found: dict[str, Correlation]) -> Table:
       " how far it may hold for others",
       "paper: computed in the same way from its Table 6",
     ),
+    "Task",
   )
 
 
@@ -243,6 +247,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     (Heading("Verdict"), Heading("Statistics")),
     tuple(lines),
     tuple(notes),
+    "Finding",
   )
 
 
@@ -275,7 +280,7 @@ def _cell(
   values = [x for x in values if not math.isnan(x)]
   best = {"up": max, "down": min}.get(aim)
   deviation = study.deviation(model, task, name)
-  note = [] if math.isnan(deviation) else [f"±{_number(deviation)}"]
+  note = [] if math.isnan(deviation) else [f"±{deviation:.2g}"]
   note += [] if printed is None else [f"paper {printed:.4g}"]
   return Cell(
     _number(value),
@@ -285,7 +290,7 @@ def _cell(
 
 
 def _number(value: float) -> str:
-  return cols.MISSING if math.isnan(value) else f"{value:.3g}"
+  return cols.MISSING if math.isnan(value) else f"{value:.4g}"
 
 
 def _ends(ends: tuple[float, float]) -> str:

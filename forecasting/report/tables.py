@@ -46,12 +46,21 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """A table ready to be written."""
+  """A table ready to be written.
+
+  Attributes:
+    title: above it.
+    headings: of all columns but the first.
+    lines: its rows.
+    footnotes: below it.
+    first: heading of the first column.
+  """
 
   title: str
   headings: tuple[Heading, ...]
   lines: tuple[Line, ...]
   footnotes: tuple[str, ...] = ()
+  first: str = "Forecaster"
 
 
 def run_label(row: Row) -> str:

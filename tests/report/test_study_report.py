@@ -220,7 +220,7 @@ def test_tables_have_the_papers_numbers_beside_ours(study):
   assert lines["4ds_tiny"].cells[best].is_best
   assert not lines["dinov2_tiny"].cells[best].is_best
   value = study.value(flow("4ds_tiny"), "pixels", "best")
-  assert lines["4ds_tiny"].cells[best].text == f"{value:.3g}"
+  assert lines["4ds_tiny"].cells[best].text == f"{value:.4g}"
 
   table = study_tables.distribution_table(study, "pixels")
   lines = {line.label: line for line in table.lines}
