@@ -85,7 +85,7 @@ def data_config() -> ConfigDict:
       "eval_name": placeholder(str),
       "eval_path": placeholder(str),
       "root": placeholder(str),  # None: <workdir>/data
-      "seed": 0,  # of the simulated scenes
+      "seed": 0,  # of the simulated scenes and of augmentation
       "size": 64,
       "num_frames": 16,  # (paper)
       "num_context": 4,  # (paper)
@@ -95,6 +95,9 @@ def data_config() -> ConfigDict:
       "future_contexts": 64,
       "futures_per_context": 16,
       "workers": 2,
+      # Half of the training clips mirrored, with all their labels; which half
+      # is fixed, since latents are computed once.
+      "random_flip": False,
       # mujoco_scenes: rays per pixel and side (1 or 2), labels per clip.
       "rays": 1,
       "num_points": 64,
@@ -106,6 +109,8 @@ def data_config() -> ConfigDict:
       "window_stride": 1,
       "eval_fraction": 0.3,
       "geometry": "crop",  # or 'squeeze': the whole frame, aspect ratio lost
+      # Only so many files, scans or videos, spread over the split.
+      "max_recordings": placeholder(int),
       # Of the real data sets; see their readers in `frames/`.
       "labels": placeholder(tuple),  # ScanNet: () for all windows, also those
       # with little depth; None: all that the data has

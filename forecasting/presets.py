@@ -79,6 +79,7 @@ PAPER: Mapping[str, Mapping[str, Any]] = {
   "pixels": {
     "data.name": "scannet",
     "data.labels": (),
+    "data.random_flip": True,
     "data.window_stride": 5,
     "data.train_clips": _ALL,
     "data.eval_clips": _ALL,
@@ -86,6 +87,7 @@ PAPER: Mapping[str, Mapping[str, Any]] = {
   "depth": {
     "data.name": "scannet",
     "data.labels": ("depth",),
+    "data.random_flip": True,
     "data.window_stride": 5,
     "data.train_clips": _ALL,
     "data.eval_clips": _ALL,
@@ -94,12 +96,14 @@ PAPER: Mapping[str, Mapping[str, Any]] = {
     "data.name": "movi",
     "data.eval_name": "perception_test",
     "data.num_points": 64,
+    "data.random_crop": True,
     "data.train_clips": _ALL,
     "data.eval_clips": _ALL,
   },
   "boxes": {
     "data.name": "waymo",
     "data.num_boxes": 25,
+    "data.random_flip": True,
     "data.window_stride": 3,
     "data.train_clips": _ALL,
     "data.eval_clips": _ALL,

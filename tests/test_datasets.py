@@ -9,7 +9,15 @@ import pytest
 from PIL import Image
 
 from forecasting import datasets
-from forecasting.frames import inspection
+from forecasting.frames import (
+  indexed_video,
+  inspection,
+  movi_scene,
+  scannet_sens,
+  structure,
+  tfrecord,
+  waymo_v2,
+)
 
 sys.path.insert(0, str(Path(__file__).parent / "frames"))
 import made_movi
@@ -155,3 +163,148 @@ def test_the_binary_exits_with_one_if_nothing_can_be_used(tmp_path):
     assert done.returncode == 1, done.stderr[-2000:]
     assert words in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def many_movi(folder, count):
+  features = made_movi.MadeScene(0, 16, 12, 16).features()
+  records = []
+  for k in range(count):
+    features["metadata/video_name"] = [f"video {k:03d}".encode()]
+    records.append(made_records.example(features))
+  made_movi.write_folder(folder, {"train": records}, (16, 12, 16), shards=3)
+
+
+def many_videos(folder, count):
+  path = made_perception.write_clip(folder, "v0", 62)
+  names = [f"v{k}" for k in range(count)]
+  for name in names[1:]:
+    (path.parent / f"{name}.mp4").write_bytes(path.read_bytes())
+  points = [made_perception.point(0, range(62), [0.5, 0.25])]
+  labels = {name: made_perception.video(points, count=62) for name in names}
+  made_perception.write_labels(folder, labels)
+
+
+def many_segments(write):
+  def make(folder, count):
+    for k in range(count):
+      boxes = {"x": made_waymo.steady(range(40))}
+      times, name = made_waymo.times(40), f"{1000 + k}_100_000_120_000"
+      write(folder, made_waymo.MadeSegment(times, boxes, name=name))
+
+  return make
+
+
+def many_scans(folder, count):
+  names = [f"scene{k:04d}_00" for k in range(count)]
+  content = b"".join(made_scannet.pieces(20))
+  for name in names:
+    made_scannet.write_scan(folder, name, content)
+  made_scannet.write_lists(folder, *names)
+
+
+# What decodes or reads a recording from end to end, and the split looked at.
+MANY = {
+  "movi": (many_movi, movi_scene.Scene, "__init__", "train"),
+  "perception_test": (many_videos, indexed_video, "_decode", "eval"),
+  "scannet": (many_scans, scannet_sens.SensFile, "_read", "train"),
+  "waymo v1": (
+    *(many_segments(made_waymo.write_v1), tfrecord, "read_record", "train"),
+  ),
+  "waymo v2": (
+    *(many_segments(made_waymo.write_v2), waymo_v2, "index_segment", "train"),
+  ),
+}
+
+
+def look(name, folder, full=False):
+  data = datasets.settings(name.split()[0], folder, full)
+  data.size, data.workers = 16, 1
+  split = MANY[name][-1]
+  return inspection.inspect(data, split, folder / "root", 3)
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_how_much_is_decoded_does_not_grow_with_the_download(
+  name, tmp_path, monkeypatch
+):
+  write, owner, attribute, _ = MANY[name]
+  monkeypatch.setattr(datasets, "SAMPLE", {})
+  monkeypatch.setattr(datasets, "SAMPLE_DECODED", 2)
+  calls = []
+  original = getattr(owner, attribute)
+
+  def counted(*args, **kwargs):
+    calls.append(args)
+    return original(*args, **kwargs)
+
+  monkeypatch.setattr(owner, attribute, counted)
+  counts = {}
+  for count in (2, 5, 9):
+    calls.clear()
+    write(tmp_path / str(count), count)
+    found = look(name, tmp_path / str(count))
+    assert found.is_usable and not found.files.damaged
+    assert found.files.num_recordings == count
+    assert found.sample == (None if count == 2 else 2)
+    counts[count] = len(calls)
+  assert 0 < counts[2] == counts[5] == counts[9]
+  said = "\n".join(datasets.describe(found))
+  assert "a sample of 2 of 9 recordings" in said and "in the sample" in said
+  assert f"read of every file: {found.files.looked_at}" in said
+  if name != "scannet":  # Full, it looks at all.
+    calls.clear()
+    found = look(name, tmp_path / "9", full=True)
+    assert found.sample is None and len(calls) > 2 * counts[9]
+    assert "from end to end: all" in "\n".join(datasets.describe(found))
+
+
+@pytest.mark.parametrize(
+  ("name", "pattern", "is_fatal"),
+  [
+    ("movi", "movi_e-train*-00002-of-00003", True),
+    ("perception_test", "videos/v5.mp4", False),
+    ("scannet", "scans/scene0005_00/*.sens", False),
+    ("waymo v1", "training/*1005*.tfrecord", True),
+    ("waymo v2", "training/camera_box/1005*.parquet", True),
+  ],
+)
+def test_a_file_that_was_cut_off_is_found_outside_of_the_sample(
+  name, pattern, is_fatal, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(datasets, "SAMPLE", {})
+  monkeypatch.setattr(datasets, "SAMPLE_DECODED", 2)
+  MANY[name][0](tmp_path, 6)
+  (path,) = tmp_path.glob(pattern)
+  # Not where a record ends, which nobody could tell from a whole file.
+  path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 5 + 7])
+  found = look(name, tmp_path)
+  assert found.source is not None and found.is_usable != is_fatal
+  (problem,) = found.files.damaged
+  assert path.name in problem
+  assert "1 files of" in " ".join(datasets.defects([found]))
+  assert f"damaged: {problem}" in "\n".join(datasets.describe(found))
+
+
+def test_an_mp4_file_is_whole_only_with_all_its_boxes(tmp_path):
+  def box(kind, content=b"", long=False):
+    size = len(content) + 8
+    if long:
+      head = (1).to_bytes(4, "big") + kind + (size + 8).to_bytes(8, "big")
+      return head + content
+    return size.to_bytes(4, "big") + kind + content
+
+  boxes = [box(b"ftyp", b"isom"), box(b"moov", b"x" * 9), box(b"free")]
+  whole = b"".join([*boxes, box(b"mdat", b"y" * 20, long=True)])
+  path = tmp_path / "a.mp4"
+  path.write_bytes(whole)
+  structure.check_mp4(path)
+  path.write_bytes(b"".join(boxes) + bytes(4) + b"mdat" + b"y" * 20)
+  structure.check_mp4(path)  # A size of 0 is the rest of the file.
+  for end in range(len(whole)):
+    path.write_bytes(whole[:end])
+    with pytest.raises(ValueError, match=r"a\.mp4: .*download it again"):
+      structure.check_mp4(path)
+  for damaged in (whole.replace(b"moov", b"free"), whole[:20] + bytes(40)):
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match="download it again"):
+      structure.check_mp4(path)

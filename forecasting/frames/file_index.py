@@ -7,17 +7,11 @@ here may be deleted at any time.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-from tqdm import tqdm
+from typing import Any
 
 from forecasting.frames import windows
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def remember(
@@ -56,17 +50,3 @@ def remember(
   index = build()
   windows.write_atomically(path, json.dumps(index).encode())
   return index
-
-
-def map_threads(
-  function: Callable[[Item], Result],
-  items: Iterable[Item],
-  workers: int,
-  title: str,
-  unit: str,
-) -> list[Result]:
-  """Maps in threads with a progress bar; results in the order of the items."""
-  items = list(items)
-  with ThreadPoolExecutor(max(1, workers)) as pool:
-    results = pool.map(function, items)
-    return list(tqdm(results, title, len(items), unit=unit, disable=None))

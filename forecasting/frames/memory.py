@@ -8,15 +8,12 @@ only time lost.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
-from tqdm import tqdm
 
 from forecasting.frames import windows
 
@@ -77,26 +74,3 @@ def remember(memo: Path, news: Mapping[str, np.ndarray]) -> None:
   """
   content = {**recall(memo), **news}
   windows.write_atomically(memo, safetensors.save(content))
-
-
-def parallel(
-  function: Callable[[Any], Any],
-  items: Iterable[Any],
-  workers: int,
-  title: str,
-) -> list[Any]:
-  """Maps in threads, showing progress.
-
-  Args:
-    function: Of one item; reading and decoding leave the interpreter lock.
-    items: What to map.
-    workers: Items at a time.
-    title: Of the progress bar.
-
-  Returns:
-    The results in order.
-  """
-  items = list(items)
-  with ThreadPoolExecutor(max(1, workers)) as pool:
-    results = pool.map(function, items)
-    return list(tqdm(results, title, len(items), disable=None))

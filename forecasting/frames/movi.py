@@ -15,13 +15,13 @@ no clips are counted by reason, and what was found is kept under `root`.
 Source: tasks.md 4.3; where that says nothing, our choice.
 """
 
+import functools
 import hashlib
 import json
-import operator
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, SupportsIndex
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -34,6 +34,7 @@ from forecasting.frames import (
   windows,
 )
 from forecasting.frames.clip import Clip
+from forecasting.frames.clip_list import ClipList
 from forecasting.frames.movi_index import SPLITS, Video
 from forecasting.frames.movi_scene import Scene, SceneError
 from forecasting.frames.preprocess import Window
@@ -64,78 +65,15 @@ class Settings(NamedTuple):
   random_crop: bool
 
 
-class MoviClips:
-  """Windows of videos with point tracks; a `ClipSource`.
-
-  Attributes:
-    name: 'movi'.
-    split: 'train' or 'eval'.
-    labels: ('points',).
-    fingerprint: Hash of all that determines the clips.
-    skipped: Records left out, reason to count.
-    eval_list_hash: Of the list of clips; None for 'train'.
-  """
-
-  name = "movi"
-  labels = ("points",)
-
-  def __init__(
-    self,
-    clips: Sequence[tuple[Video, int]],
-    settings: Settings,
-    *,
-    split: str,
-    fingerprint: str,
-    skipped: dict[str, int],
-    eval_list_hash: str | None,
-  ):
-    self._clips = tuple(clips)
-    self._settings = settings
-    self.split = split
-    self.fingerprint = fingerprint
-    self.skipped = skipped
-    self.eval_list_hash = eval_list_hash
-
-  def __len__(self) -> int:
-    """Returns the number of clips."""
-    return len(self._clips)
-
-  def __getitem__(self, i: SupportsIndex) -> Clip:
-    """Reads one clip and computes its tracks.
-
-    Args:
-      i: Its index, from 0.
-
-    Returns:
-      The clip, with tracks, visible and track_mask.
-
-    Raises:
-      IndexError: If there is no such clip.
-      ValueError: If its record is damaged; names file, record and feature.
-    """
-    index = operator.index(i)
-    if not 0 <= index < len(self):
-      raise IndexError(f"clip {index} of {len(self)} in split {self.split!r}")
-    video, start = self._clips[index]
-    # Verified when the index was made; most of it is not needed now.
-    record = tfds_folder.read(video.shard, video.index, video.span, False)
-    clip_id = _clip_id(self.split, video.name, start)
-    try:
-      return make_clip(Scene(record), clip_id, start, self._settings)
-    except SceneError as error:
-      raise ValueError(
-        f"{video.shard.path}: record {video.index} is damaged: {error}"
-      ) from error
-
-
-def open_movi(data: ConfigDict, split: str, root: Path) -> MoviClips:
+def open_movi(data: ConfigDict, split: str, root: Path) -> ClipList:
   """Opens a split of a MOVi download.
 
   Args:
     data: `path`, `size`, `num_frames`, `num_points`, `train_clips`,
       `eval_clips`, `workers`. Optional `seed` (0), `starts_per_video` (1), and
       `random_crop` (False): training clips show a random part of the frame,
-      as in Kubric's challenge.
+      as in Kubric's challenge; `max_recordings`: records looked at, spread
+      over all.
     split: 'train' or 'eval', the splits 'train' and 'validation' on disk.
     root: Folder for what is remembered of the files; may be deleted.
 
@@ -177,10 +115,12 @@ def open_movi(data: ConfigDict, split: str, root: Path) -> MoviClips:
     listed = windows.write_eval_list(Path(root), "movi", ids)
   files = {str(s.path.name): s.path.stat().st_size for s, *_ in videos}
   content = [VERSION, split, folder.name, ids, settings, files]
-  return MoviClips(
+  return ClipList(
     clips,
-    settings,
+    functools.partial(read_clip, split=split, settings=settings),
+    name="movi",
     split=split,
+    labels=("points",),
     fingerprint=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
     skipped=dict(skipped),
     eval_list_hash=listed,
@@ -214,6 +154,32 @@ def choose_clips(
   return windows.spread(
     clips, data.train_clips if split == "train" else data.eval_clips
   )
+
+
+def read_clip(item: tuple[Video, int], split: str, settings: Settings) -> Clip:
+  """Reads one clip and computes its tracks.
+
+  Args:
+    item: Video and first frame.
+    split: 'train' or 'eval'.
+    settings: What the clip looks like.
+
+  Returns:
+    The clip, with tracks, visible and track_mask.
+
+  Raises:
+    ValueError: If its record is damaged; names file, record and feature.
+  """
+  video, start = item
+  # Verified when the index was made; most of it is not needed now.
+  record = tfds_folder.read(video.shard, video.index, video.span, False)
+  clip_id = _clip_id(split, video.name, start)
+  try:
+    return make_clip(Scene(record), clip_id, start, settings)
+  except SceneError as error:
+    raise ValueError(
+      f"{video.shard.path}: record {video.index} is damaged: {error}"
+    ) from error
 
 
 def make_clip(

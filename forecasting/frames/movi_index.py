@@ -7,7 +7,7 @@ from typing import NamedTuple
 from absl import logging
 from ml_collections import ConfigDict
 
-from forecasting.frames import file_index, tfds_folder
+from forecasting.frames import file_index, tfds_folder, threads, windows
 from forecasting.frames.movi_scene import FrameFormat, Scene, SceneError
 from forecasting.frames.tfds_folder import Shard, TfdsFolder
 from forecasting.frames.tfrecord import Span
@@ -62,21 +62,36 @@ def index_videos(
   shards = folder.shards(SPLITS[split])
   expected = frame_format(folder)
 
-  def index(shard: Shard) -> list:
+  places = [(k, i) for k, s in enumerate(shards) for i in range(s.num_records)]
+  chosen = [[] for _ in shards]
+  for k, i in windows.spread(places, data.get("max_recordings")):
+    chosen[k].append(i)
+
+  def index(item: tuple[Shard, list[int]]) -> list:
+    shard, records = item
+    version = [VERSION, shard.num_records, expected.__dict__]
+    if len(records) < shard.num_records:
+      if not records:
+        return []
+      version.append(records)
     return file_index.remember(
       root,
       "movi",
       [shard.path],
-      [VERSION, shard.num_records, expected.__dict__],
-      lambda: _index_shard(shard, expected),
+      version,
+      lambda: _index_shard(shard, records, expected),
     )
 
-  found = file_index.map_threads(
-    index, shards, data.workers, f"movi {split}: indexing", "file"
+  found = threads.map_threads(
+    index,
+    list(zip(shards, chosen)),
+    data.workers,
+    f"movi {split}: indexing",
+    "file",
   )
   videos: dict[str, Video] = {}
-  for shard, records in zip(shards, found):
-    for i, (name, num_frames, span, reason, detail) in enumerate(records):
+  for shard, indices, records in zip(shards, chosen, found):
+    for i, (name, num_frames, span, reason, detail) in zip(indices, records):
       if reason is None and name in videos:
         reason, detail = DUPLICATE, repr(name)
       elif reason is None and num_frames < data.num_frames:
@@ -92,11 +107,13 @@ def index_videos(
   return [videos[name] for name in sorted(videos)]
 
 
-def _index_shard(shard: Shard, expected: FrameFormat) -> list:
-  """Name, frames, place, and why it is unusable, of every record."""
+def _index_shard(
+  shard: Shard, indices: list[int], expected: FrameFormat
+) -> list:
+  """Name, frames, place, and why it is unusable, of some records."""
   spans = tfds_folder.locate(shard)
   found = []
-  for i in range(shard.num_records):
+  for i in indices:
     span = spans and spans[i]
     record = tfds_folder.read(shard, i, span)
     try:

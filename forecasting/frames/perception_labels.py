@@ -25,6 +25,7 @@ import numpy as np
 
 # Coordinates beyond are no annotation; still finite in float32.
 _FAR = 16.0
+_FIELDS = {"points": "point_tracking", "boxes": "object_tracking"}
 
 
 class LabelError(ValueError):
@@ -75,17 +76,35 @@ def read_labels(path: Path, kind: str) -> dict[str, VideoLabels]:
     LabelError: If anything is not as described above; names file and field.
     OSError: If it cannot be read.
   """
-  try:
-    content = json.loads(path.read_bytes())
-  except (ValueError, RecursionError) as error:
-    raise LabelError(f"{path} is no JSON: {error}") from error
   where = f"{path}: "
   labels = {}
-  for name, video in _mapping(content, where, "the file").items():
+  for name, video in _read_json(path).items():
     if not re.fullmatch(r"[\w-]+", name):
       raise LabelError(f"{where}video id {name[:40]!r} has odd characters")
     labels[name] = _video(_mapping(video, where, name), where + name, kind)
   return labels
+
+
+def labeled_videos(path: Path, kind: str) -> list[str]:
+  """Names the videos that have tracks, without looking at these.
+
+  Args:
+    path: JSON file.
+    kind: 'points' or 'boxes'.
+
+  Returns:
+    Video ids in order.
+
+  Raises:
+    LabelError: If it is no object of objects.
+    OSError: If it cannot be read.
+  """
+  videos = _read_json(path)
+  return sorted(
+    name
+    for name, video in videos.items()
+    if _mapping(video, f"{path}: ", name).get(_FIELDS[kind])
+  )
 
 
 def dense(
@@ -121,6 +140,14 @@ def dense(
   return laid, visible
 
 
+def _read_json(path: Path) -> Mapping:
+  try:
+    content = json.loads(path.read_bytes())
+  except (ValueError, RecursionError) as error:
+    raise LabelError(f"{path} is no JSON: {error}") from error
+  return _mapping(content, f"{path}: ", "the file")
+
+
 def _video(video: Mapping, where: str, kind: str) -> VideoLabels:
   """Reads the labels of one video."""
   about = _mapping(video.get("metadata"), where, ".metadata")
@@ -133,7 +160,7 @@ def _video(video: Mapping, where: str, kind: str) -> VideoLabels:
   num_frames = _integer(
     about.get("num_frames"), where, ".metadata.num_frames", 0
   )
-  field = {"points": "point_tracking", "boxes": "object_tracking"}[kind]
+  field = _FIELDS[kind]
   tracks = video.get(field) or []
   if not isinstance(tracks, list):
     raise LabelError(f"{where}.{field} is no list")

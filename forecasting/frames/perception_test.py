@@ -18,12 +18,11 @@ they are. Source: tasks.md 4.2; the box clips are our choice.
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import json
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import SupportsIndex
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -35,6 +34,7 @@ from forecasting.frames import (
   windows,
 )
 from forecasting.frames.clip import Clip
+from forecasting.frames.clip_list import ClipList
 from forecasting.frames.perception_labels import VideoLabels
 from forecasting.frames.perception_videos import Video, index_videos
 
@@ -74,79 +74,7 @@ class Window:
     return f"{self.video.name}:{self.frames[0]}"
 
 
-class PerceptionTestClips:
-  """Windows of videos; a `ClipSource`.
-
-  Attributes:
-    name: 'perception_test' or 'perception_test_boxes'.
-    split: 'train' or 'eval'.
-    labels: ('points',) or ('boxes',).
-    fingerprint: Hash of all that determines the clips.
-    skipped: What was left out, reason to count: videos ('video: ...'), clips
-      ('clip: ...'), tracks ('track: ...') and single entries ('label: ...').
-    eval_list_hash: Of the list of clips; None for 'train'.
-  """
-
-  def __init__(
-    self,
-    clips: Sequence[Window],
-    *,
-    name: str,
-    size: int,
-    padded: int,
-    split: str,
-    fingerprint: str,
-    skipped: dict[str, int],
-    eval_list_hash: str | None,
-  ):
-    self._clips = tuple(clips)
-    self._size = size
-    self._padded = padded
-    self.name = name
-    self.split = split
-    self.labels = (KINDS[name],)
-    self.fingerprint = fingerprint
-    self.skipped = skipped
-    self.eval_list_hash = eval_list_hash
-
-  def __len__(self) -> int:
-    """Returns the number of clips."""
-    return len(self._clips)
-
-  def __getitem__(self, i: SupportsIndex) -> Clip:
-    """Reads one clip.
-
-    Args:
-      i: Its index, from 0.
-
-    Returns:
-      The clip. Points that are not annotated in a frame are at 0 there.
-
-    Raises:
-      IndexError: If there is no such clip.
-      BadVideoError: If the video was damaged since the data was opened.
-    """
-    number = operator.index(i)
-    if not 0 <= number < len(self):
-      raise IndexError(f"clip {number} of {len(self)} in split {self.split!r}")
-    clip = self._clips[number]
-    video, frames = clip.video, list(clip.frames)
-    seconds = video.index.seconds[frames]
-    return {
-      "video": indexed_video.read_squares(
-        video.path, video.index, frames, self._size, video.turns
-      ),
-      "seconds": (seconds - seconds[0]).astype(np.float32),
-      "clip_id": np.asarray(clip.clip_id),
-      "start_frame": np.asarray(frames[0], np.int32),
-      "stride": np.asarray(round(np.median(np.diff(frames))), np.int32),
-      **_pad(clip.labels, self._padded),
-    }
-
-
-def open_perception_test(
-  data: ConfigDict, split: str, root: Path
-) -> PerceptionTestClips:
+def open_perception_test(data: ConfigDict, split: str, root: Path) -> ClipList:
   """Opens the videos of a split.
 
   Args:
@@ -154,7 +82,8 @@ def open_perception_test(
       `size`, `num_frames`, `window_stride`, `train_clips`, `eval_clips`,
       `workers`, `num_points`, `num_boxes`. No track is left out for being one
       too many: clips are padded to the next multiple of `num_points` or
-      `num_boxes` that holds all. Optional `stride` (4).
+      `num_boxes` that holds all. Optional `stride` (4) and `max_recordings`:
+      videos with labels looked at, spread over all.
     split: 'train', or 'eval' for the official validation split.
     root: Folder for what is remembered of the files; may be deleted.
 
@@ -174,6 +103,10 @@ def open_perception_test(
   kind = KINDS[data.name]
   file = find_annotations(data.path, split, kind)
   labels = perception_labels.read_labels(file, kind)
+  if data.get("max_recordings") is not None:
+    labeled = [name for name in sorted(labels) if labels[name].tracks]
+    some = windows.spread(labeled, data.max_recordings)
+    labels = {name: labels[name] for name in some}
   videos, skipped = index_videos(
     file.parent, SPLITS[split], labels, Path(root), data.workers
   )
@@ -200,12 +133,12 @@ def open_perception_test(
   chunk = data.num_points if kind == "points" else data.num_boxes
   most = max(len(next(iter(window.labels.values()))) for window in clips)
   padded = -(-most // chunk) * chunk
-  return PerceptionTestClips(
+  return ClipList(
     clips,
+    functools.partial(read_clip, size=data.size, padded=padded),
     name=data.name,
-    size=data.size,
-    padded=padded,
     split=split,
+    labels=(kind,),
     fingerprint=_fingerprint(clips, [split, data.size, padded]),
     skipped=dict(skipped),
     eval_list_hash=listed,
@@ -274,6 +207,34 @@ def cut_windows(
     chosen = [annotated[start : start + count] for start in starts]
   for frames in chosen:
     yield Window(video, tuple(frames), _label(tracks, frames, kind))
+
+
+def read_clip(clip: Window, size: int, padded: int) -> Clip:
+  """Reads one clip.
+
+  Args:
+    clip: Which one.
+    size: Rows and columns.
+    padded: Tracks, with padding.
+
+  Returns:
+    The clip. Points that are not annotated in a frame are at 0 there.
+
+  Raises:
+    BadVideoError: If the video was damaged since the data was opened.
+  """
+  video, frames = clip.video, list(clip.frames)
+  seconds = video.index.seconds[frames]
+  return {
+    "video": indexed_video.read_squares(
+      video.path, video.index, frames, size, video.turns
+    ),
+    "seconds": (seconds - seconds[0]).astype(np.float32),
+    "clip_id": np.asarray(clip.clip_id),
+    "start_frame": np.asarray(frames[0], np.int32),
+    "stride": np.asarray(round(np.median(np.diff(frames))), np.int32),
+    **_pad(clip.labels, padded),
+  }
 
 
 def _label(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from forecasting.frames import indexed_video, memory
+from forecasting.frames import indexed_video, memory, threads
 from forecasting.frames.decode import UNREADABLE, BadVideoError
 from forecasting.frames.indexed_video import VideoIndex
 from forecasting.frames.perception_labels import VideoLabels
@@ -69,15 +69,16 @@ def index_videos(
   def index(name: str) -> Video | tuple[str, str]:
     if not labels[name].tracks:
       return "no tracks", f"{name} has no tracks"
-    for place in VIDEO_FOLDERS:
-      path = folder / place.format(split) / f"{name}.mp4"
-      if path.is_file():
-        return _index_one(name, path, labels[name], root)
+    path = find_video(folder, split, name)
+    if path is not None:
+      return _index_one(name, path, labels[name], root)
     return "missing", f"{name}.mp4 is in none of {VIDEO_FOLDERS} of {folder}"
 
   names = sorted(labels)
   videos, skipped = [], collections.Counter()
-  results = memory.parallel(index, names, workers, "perception_test: indexing")
+  results = threads.map_threads(
+    index, names, workers, "perception_test: indexing", "video"
+  )
   for name, result in zip(names, results):
     if not isinstance(result, Video):
       skipped[f"video: {result[0]}"] += 1
@@ -90,6 +91,24 @@ def index_videos(
       text = "%s: %d of %d frames; tracks end with the shorter. %s"
       logging.warning(text, result.path, found, announced, result.index.error)
   return videos, skipped
+
+
+def find_video(folder: Path, split: str, name: str) -> Path | None:
+  """Finds the file of a video.
+
+  Args:
+    folder: Of the download.
+    split: As the data set calls it.
+    name: Of the video.
+
+  Returns:
+    The file; None if there is none.
+  """
+  for place in VIDEO_FOLDERS:
+    path = folder / place.format(split) / f"{name}.mp4"
+    if path.is_file():
+      return path
+  return None
 
 
 def upright_turns(index: VideoIndex, labels: VideoLabels) -> int:

@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 import mujoco
 from ml_collections import ConfigDict
 
-from forecasting.frames import cache, mujoco_scenes
+from forecasting.frames import cache, mirrored, mujoco_scenes
 from forecasting.frames.clip import Clip
 
 SPLITS = ("train", "eval", "futures")
@@ -102,7 +102,8 @@ def open_source(data: ConfigDict, split: str, root: Path) -> ClipSource:
   Args:
     data: `config.data`. An optional `data.seed` (default 0) chooses other
       simulated scenes; it is not the training seed, so that runs with several
-      seeds share their data.
+      seeds share their data. With an optional `data.random_flip` half of the
+      training clips are mirrored, see `mirrored.py`.
     split: 'train', 'eval', or, simulated scenes only, 'futures': clip
       `context * futures_per_context + future`, where the clips of one context
       have bit-identical first `num_context` frames.
@@ -122,11 +123,15 @@ def open_source(data: ConfigDict, split: str, root: Path) -> ClipSource:
   if data.name in READERS:
     module, function = READERS[data.name].split(":")
     module = importlib.import_module(f"forecasting.frames.{module}")
-    return getattr(module, function)(data, split, Path(root))
-  if data.name != "mujoco_scenes":
+    source = getattr(module, function)(data, split, Path(root))
+  elif data.name == "mujoco_scenes":
+    source = _open_scenes(data, split, Path(root))
+  else:
     known = ", ".join(map(repr, ("mujoco_scenes", *READERS)))
     raise ValueError(f"data.name={data.name!r} is unknown; choose from {known}")
-  return _open_scenes(data, split, Path(root))
+  if split == "train" and data.get("random_flip", False):
+    return mirrored.mirror_some(source, data.get("seed", 0))
+  return source
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,12 @@ from it. What was found is kept under `root`.
 Source: tasks.md 4.1; where that says nothing, our choice.
 """
 
+import functools
 import hashlib
 import json
-import operator
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -31,6 +30,7 @@ from ml_collections import ConfigDict
 
 from forecasting.frames import preprocess, scannet_scans, windows
 from forecasting.frames.clip import Clip
+from forecasting.frames.clip_list import ClipList
 from forecasting.frames.scannet_index import (
   Recording,
   check_windows,
@@ -43,84 +43,15 @@ LISTS = {"train": "scannetv2_train.txt", "eval": "scannetv2_val.txt"}
 EVAL_WINDOWS = 8
 
 
-class ScanNetClips:
-  """Windows of recordings; a `ClipSource`.
-
-  Attributes:
-    name: 'scannet'.
-    split: 'train' or 'eval'.
-    labels: ('depth',) or ().
-    fingerprint: Hash of all that determines the clips.
-    skipped: Recordings ('scan: ...') and clips ('clip: ...') left out.
-    eval_list_hash: Of the list of clips; None for 'train'.
-  """
-
-  name = "scannet"
-
-  def __init__(
-    self,
-    clips: Sequence[tuple[Recording, int]],
-    *,
-    num_frames: int,
-    size: int,
-    split: str,
-    labels: tuple[str, ...],
-    fingerprint: str,
-    skipped: dict[str, int],
-    eval_list_hash: str | None,
-  ):
-    self._clips = tuple(clips)
-    self._num_frames = num_frames
-    self._size = size
-    self.split = split
-    self.labels = labels
-    self.fingerprint = fingerprint
-    self.skipped = skipped
-    self.eval_list_hash = eval_list_hash
-
-  def __len__(self) -> int:
-    """Returns the number of clips."""
-    return len(self._clips)
-
-  def __getitem__(self, i: SupportsIndex) -> Clip:
-    """Reads one clip.
-
-    Args:
-      i: Its index, from 0.
-
-    Returns:
-      The clip, with depth in float32 meters if it is asked for.
-
-    Raises:
-      IndexError: If there is no such clip.
-      DamagedError: If it was damaged since the data was opened.
-    """
-    index = operator.index(i)
-    if not 0 <= index < len(self):
-      raise IndexError(f"clip {index} of {len(self)} in split {self.split!r}")
-    recording, start = self._clips[index]
-    scan = open_scan(recording.path, recording.memo)
-    video, depth = read_window(
-      scan, start, self._num_frames, self._size, "depth" in self.labels
-    )
-    clip = {
-      "video": video,
-      "seconds": scan.seconds(start, self._num_frames),
-      "clip_id": np.asarray(_clip_id(recording, start)),
-      "start_frame": np.asarray(start, np.int32),
-      "stride": np.asarray(1, np.int32),
-    }
-    return clip if depth is None else clip | {"depth": depth}
-
-
-def open_scannet(data: ConfigDict, split: str, root: Path) -> ScanNetClips:
+def open_scannet(data: ConfigDict, split: str, root: Path) -> ClipList:
   """Opens the recordings of a split.
 
   Args:
     data: `path`, `size`, `num_frames`, `window_stride`, `train_clips`,
       `eval_clips`, `workers`. Optional `eval_windows` (8) and `labels`:
       ('depth',), the default, or (), which reads color only and keeps clips
-      whose depth is bad.
+      whose depth is bad, and `max_recordings`: scans looked at, spread over
+      all.
     split: 'train' or 'eval', the official training and validation lists.
     root: Folder for what is remembered of the files; may be deleted.
 
@@ -139,7 +70,7 @@ def open_scannet(data: ConfigDict, split: str, root: Path) -> ScanNetClips:
   if not set(labels) <= {"depth"}:
     raise ValueError(f"data.labels={labels}: scannet has 'depth' only")
   folder = _folder(data.path)
-  names = read_list(folder, split)
+  names = windows.spread(read_list(folder, split), data.get("max_recordings"))
   sizes = {"num_frames": data.num_frames, "workers": data.workers}
   recordings, unusable = index_scans(folder, names, Path(root), **sizes)
   chosen = choose_windows(recordings, split, data)
@@ -157,10 +88,15 @@ def open_scannet(data: ConfigDict, split: str, root: Path) -> ScanNetClips:
     listed = windows.write_eval_list(Path(root), "scannet", ids)
   used = dict.fromkeys(recording.identity for recording, _ in clips)
   content = [VERSION, split, labels, data.size, data.num_frames, ids, [*used]]
-  return ScanNetClips(
+  return ClipList(
     clips,
-    num_frames=data.num_frames,
-    size=data.size,
+    functools.partial(
+      read_clip,
+      num_frames=data.num_frames,
+      size=data.size,
+      depth="depth" in labels,
+    ),
+    name="scannet",
     split=split,
     labels=labels,
     fingerprint=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
@@ -229,6 +165,36 @@ def choose_windows(
   return windows.spread(
     chosen, data.train_clips if split == "train" else data.eval_clips
   )
+
+
+def read_clip(
+  item: tuple[Recording, int], num_frames: int, size: int, depth: bool
+) -> Clip:
+  """Reads one clip.
+
+  Args:
+    item: Recording and first frame.
+    num_frames: Frames.
+    size: Rows and columns.
+    depth: Whether depth is wanted.
+
+  Returns:
+    The clip, with depth in float32 meters if it is asked for.
+
+  Raises:
+    DamagedError: If it was damaged since the data was opened.
+  """
+  recording, start = item
+  scan = open_scan(recording.path, recording.memo)
+  video, meters = read_window(scan, start, num_frames, size, depth)
+  clip = {
+    "video": video,
+    "seconds": scan.seconds(start, num_frames),
+    "clip_id": np.asarray(_clip_id(recording, start)),
+    "start_frame": np.asarray(start, np.int32),
+    "stride": np.asarray(1, np.int32),
+  }
+  return clip if meters is None else clip | {"depth": meters}
 
 
 def read_window(

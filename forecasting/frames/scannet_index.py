@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from forecasting.frames import memory, scannet_scans
+from forecasting.frames import memory, scannet_scans, threads
 from forecasting.frames.scannet_images import DamagedError
 
 SCAN_FOLDERS = ("scans", "", "extracted")
@@ -95,7 +95,10 @@ def index_scans(
     return Recording(name, path, identity, memo, scan.num_frames)
 
   found, skipped = [], collections.Counter()
-  for result in memory.parallel(index, names, workers, "scannet: indexing"):
+  results = threads.map_threads(
+    index, names, workers, "scannet: indexing", "scan"
+  )
+  for result in results:
     if isinstance(result, Recording):
       found.append(result)
     else:
@@ -132,8 +135,8 @@ def check_windows(
   def check(item: tuple[Recording, list[int]]) -> list[str | None]:
     return _reasons(*item, num_frames, labels)
 
-  reasons = memory.parallel(
-    check, of_recording.items(), workers, "scannet: checking"
+  reasons = threads.map_threads(
+    check, of_recording.items(), workers, "scannet: checking", "scan"
   )
   clips, skipped = [], collections.Counter()
   for (recording, starts), found in zip(of_recording.items(), reasons):

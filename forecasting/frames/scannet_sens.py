@@ -51,6 +51,8 @@ _FRAME = struct.Struct("<64x4Q")
 # More than any codec makes of the pixels; beyond it a size is damage.
 _SPARE_BYTES = 1 << 16
 _IMU_BYTES = 128
+_FIRST_FRAMES = 16
+_LEAST_SHARE = 0.5  # of the bytes that the first frames make likely
 
 
 class Header(NamedTuple):
@@ -218,6 +220,37 @@ class SensFile:
         f"the file ends within {what} of frame {i}",
       )
     return blob
+
+
+def check_size(path: Path) -> None:
+  """Looks at a file's first frames, and whether the others can be there.
+
+  Walking over all frames takes thousands of reads. This finds a file that was
+  cut off in its first half, or that is no .sens file.
+
+  Args:
+    path: The file.
+
+  Raises:
+    DamagedError: If it is damaged or too short.
+    OSError: If it cannot be read.
+  """
+  with path.open("rb") as stream:
+    header = _read_header(stream, path)
+    some = header._replace(num_frames=min(header.num_frames, _FIRST_FRAMES))
+    index = _read_index(stream, path, some)
+    size = os.fstat(stream.fileno()).st_size
+  if some.num_frames == 0:
+    return
+  taken = int(index[-1, 0]) - header.end
+  likely = taken * header.num_frames // some.num_frames
+  if size - header.end < _LEAST_SHARE * likely:
+    raise DamagedError(
+      "cut off",
+      f"{path}, offset {size}",
+      f"{header.num_frames} frames like the first {some.num_frames} are "
+      f"{likely} bytes; download it again",
+    )
 
 
 def _read_header(stream: BinaryIO, path: Path) -> Header:

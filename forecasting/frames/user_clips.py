@@ -14,13 +14,13 @@ keys are left out, longer clips are cut to `data.num_frames`, and frames of
 another size are squeezed to `data.size`.
 """
 
+import functools
 import hashlib
 import importlib
 import json
-import operator
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, SupportsIndex, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -32,6 +32,7 @@ from forecasting.frames.clip import (
   clip_labels,
   validate_clip,
 )
+from forecasting.frames.clip_list import ClipList
 
 EVAL_SPLITS = ("eval", "validation", "valid", "val", "test")
 _PER_FRAME = ("seconds", "depth", "tracks", "visible", "boxes", "box_mask")
@@ -47,116 +48,135 @@ class Elements(Protocol):
   def __getitem__(self, index: int) -> Mapping[str, Any]: ...
 
 
-class UserClips:
-  """A user's clips; a `ClipSource`.
+def list_clips(
+  elements: Elements,
+  data: ConfigDict,
+  *,
+  split: str,
+  identity: object,
+  root: Path,
+) -> ClipList:
+  """Chooses the clips of a split.
 
-  Attributes:
-    name: 'tfds' or 'grain'.
+  Args:
+    elements: A user's.
+    data: `name`, `path`, `size`, `num_frames`, `train_clips`, `eval_clips`.
     split: 'train' or 'eval'.
-    labels: Those of the first clip, which all must have.
-    fingerprint: Hash of what is known to determine the clips.
-    skipped: Empty: a clip that breaks the rules is an error.
-    eval_list_hash: Of the list of clips; None for 'train'.
+    identity: What is known to determine the elements.
+    root: Folder for the list of scored clips.
+
+  Returns:
+    The clips. Their labels are those of the first one, which all must have; a
+    clip that breaks the rules is an error.
+
+  Raises:
+    ValueError: If there is none, or the first one breaks the rules.
   """
+  cap = data.train_clips if split == "train" else data.eval_clips
+  some = windows.spread(range(len(elements)), data.get("max_recordings"))
+  indices = windows.spread(some, cap)
+  if not indices:
+    raise ValueError(f"data.path={data.path!r} holds no {split} clip")
+  read = functools.partial(
+    read_clip,
+    elements=elements,
+    where=(data.name, split),
+    size=data.size,
+    num_frames=data.num_frames,
+  )
+  labels = clip_labels(read(indices[0]))
+  content = [identity, split, data.size, data.num_frames, indices]
+  text = json.dumps(content, default=str)
+  listed = None
+  if split == "eval":
+    ids = [str(read(index)["clip_id"]) for index in indices]
+    listed = windows.write_eval_list(root, data.name, ids)
+  return ClipList(
+    indices,
+    functools.partial(read, labels=labels),
+    name=data.name,
+    split=split,
+    labels=labels,
+    fingerprint=hashlib.sha256(text.encode()).hexdigest(),
+    skipped={},
+    eval_list_hash=listed,
+  )
 
-  def __init__(
-    self,
-    elements: Elements,
-    data: ConfigDict,
-    *,
-    split: str,
-    identity: object,
-    root: Path,
-  ):
-    self.name, self.split = data.name, split
-    self.skipped: dict[str, int] = {}
-    self._elements = elements
-    self._size, self._num_frames = data.size, data.num_frames
-    cap = data.train_clips if split == "train" else data.eval_clips
-    self._indices = windows.spread(range(len(elements)), cap)
-    if not self._indices:
-      raise ValueError(f"data.path={data.path!r} holds no {split} clip")
-    self.labels: tuple[str, ...] = clip_labels(self._clip(self._indices[0]))
-    content = [identity, split, self._size, self._num_frames, self._indices]
-    text = json.dumps(content, default=str)
-    self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
-    self.eval_list_hash = None
-    if split == "eval":
-      ids = [str(self._clip(index)["clip_id"]) for index in self._indices]
-      self.eval_list_hash = windows.write_eval_list(root, self.name, ids)
 
-  def __len__(self) -> int:
-    """Returns the number of clips."""
-    return len(self._indices)
+def read_clip(
+  index: int,
+  elements: Elements,
+  where: tuple[str, str],
+  size: int,
+  num_frames: int,
+  labels: tuple[str, ...] | None = None,
+) -> Clip:
+  """Reads an element as a clip.
 
-  def __getitem__(self, i: SupportsIndex) -> Clip:
-    """Reads one clip.
+  Args:
+    index: Which one.
+    elements: A user's.
+    where: Data set and split, for messages.
+    size: Rows and columns.
+    num_frames: Frames.
+    labels: That it must have; None is any.
 
-    Args:
-      i: Its index, from 0.
+  Returns:
+    The clip.
 
-    Returns:
-      The clip.
-
-    Raises:
-      IndexError: If there is no such clip.
-      ValueError: If it breaks the rules of `clip.py`; names the key.
-    """
-    index = operator.index(i)
-    if not 0 <= index < len(self):
-      raise IndexError(f"clip {index} of {len(self)} in split {self.split!r}")
-    clip = self._clip(self._indices[index])
-    if clip_labels(clip) != self.labels:
+  Raises:
+    ValueError: If it breaks the rules of `clip.py`; names the key.
+  """
+  name, split = where
+  try:
+    element = dict(elements[index])
+    default = f"{split}/{index}"
+    clip = validate_clip(_convert(element, default, size, num_frames))
+    if labels is not None and clip_labels(clip) != labels:
       raise ValueError(
-        f"element {self._indices[index]} has the labels {clip_labels(clip)}, "
-        f"the first one {self.labels}"
+        f"it has the labels {clip_labels(clip)}, the first one {labels}"
       )
-    return clip
-
-  def _clip(self, index: int) -> Clip:
-    """An element as a clip, checked."""
-    try:
-      element = dict(self._elements[index])
-      default = f"{self.split}/{index}"
-      return validate_clip(self._convert(element, default))
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-      raise ValueError(
-        f"data.name={self.name!r}, {self.split}, element {index}: {error}"
-      ) from error
-
-  def _convert(self, element: dict[str, Any], default_id: str) -> Clip:
-    if "video" not in element:
-      raise ValueError(f"no key 'video', only {sorted(element)}")
-    video = np.asarray(element["video"])
-    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3:
-      raise ValueError(f"'video' is {video.dtype} {video.shape}, not T H W 3")
-    video = video[: self._num_frames]
-    if len(video) < self._num_frames:
-      raise ValueError(f"{len(video)} frames, {self._num_frames} needed")
-    known = {*_ALWAYS, *(key for keys in LABEL_KEYS.values() for key in keys)}
-    clip = {
-      key: np.asarray(value) for key, value in element.items() if key in known
-    }
-    for key in clip.keys() & set(_PER_FRAME):
-      clip[key] = clip[key][: self._num_frames]
-    if video.shape[1:3] != (self._size, self._size):
-      video = preprocess.resize_and_crop(video, self._size, preprocess.FULL)
-    if "depth" in clip and clip["depth"].shape[1:3] != video.shape[1:3]:
-      clip["depth"] = preprocess.crop_depth(
-        clip["depth"], self._size, preprocess.FULL
-      )
-    name = element.get("clip_id", default_id)
-    name = np.asarray(name).item()
-    clip |= {
-      "video": video,
-      "clip_id": np.asarray(name.decode() if type(name) is bytes else name),
-      "start_frame": np.asarray(clip.get("start_frame", 0), np.int32),
-      "stride": np.asarray(clip.get("stride", 1), np.int32),
-    }
-    return clip
+  except (IndexError, KeyError, TypeError, ValueError) as error:
+    raise ValueError(
+      f"data.name={name!r}, {split}, element {index}: {error}"
+    ) from error
+  return clip
 
 
-def open_tfds(data: ConfigDict, split: str, root: Path) -> UserClips:
+def _convert(
+  element: dict[str, Any], default_id: str, size: int, num_frames: int
+) -> Clip:
+  """An element in our types, shapes and sizes."""
+  if "video" not in element:
+    raise ValueError(f"no key 'video', only {sorted(element)}")
+  video = np.asarray(element["video"])
+  if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3:
+    raise ValueError(f"'video' is {video.dtype} {video.shape}, not T H W 3")
+  video = video[:num_frames]
+  if len(video) < num_frames:
+    raise ValueError(f"{len(video)} frames, {num_frames} needed")
+  known = {*_ALWAYS, *(key for keys in LABEL_KEYS.values() for key in keys)}
+  clip = {
+    key: np.asarray(value) for key, value in element.items() if key in known
+  }
+  for key in clip.keys() & set(_PER_FRAME):
+    clip[key] = clip[key][:num_frames]
+  if video.shape[1:3] != (size, size):
+    video = preprocess.resize_and_crop(video, size, preprocess.FULL)
+  if "depth" in clip and clip["depth"].shape[1:3] != video.shape[1:3]:
+    clip["depth"] = preprocess.crop_depth(clip["depth"], size, preprocess.FULL)
+  name = element.get("clip_id", default_id)
+  name = np.asarray(name).item()
+  clip |= {
+    "video": video,
+    "clip_id": np.asarray(name.decode() if type(name) is bytes else name),
+    "start_frame": np.asarray(clip.get("start_frame", 0), np.int32),
+    "stride": np.asarray(clip.get("stride", 1), np.int32),
+  }
+  return clip
+
+
+def open_tfds(data: ConfigDict, split: str, root: Path) -> ClipList:
   """Opens a prepared data set of tensorflow-datasets.
 
   Args:
@@ -191,10 +211,10 @@ def open_tfds(data: ConfigDict, split: str, root: Path) -> UserClips:
     ) from error
   info = known[name]
   identity = [builder.info.full_name, name, info.num_bytes, info.shard_lengths]
-  return UserClips(elements, data, split=split, identity=identity, root=root)
+  return list_clips(elements, data, split=split, identity=identity, root=root)
 
 
-def open_grain(data: ConfigDict, split: str, root: Path) -> UserClips:
+def open_grain(data: ConfigDict, split: str, root: Path) -> ClipList:
   """Opens a source that a user's function returns.
 
   Args:
@@ -222,7 +242,7 @@ def open_grain(data: ConfigDict, split: str, root: Path) -> UserClips:
     ) from error
   elements = open_split(split)
   mark = getattr(elements, "fingerprint", len(elements))
-  return UserClips(
+  return list_clips(
     elements, data, split=split, identity=[data.path, mark], root=root
   )
 

@@ -12,16 +12,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from array_record.python import array_record_module
 from safetensors import numpy as safetensors
-from tqdm import tqdm
 
-from forecasting.frames import decode
+from forecasting.frames import decode, threads
 
 FORMAT = 1  # A change of what is written makes new files.
 
@@ -88,18 +86,10 @@ def cache_all(
     frames = decode.read_frames(file, fps, size, geometry == "squeeze")
     return _cache_one(name, file, folder, frames)
 
-  # Decoding and resizing leave the interpreter lock, so threads are enough.
-  with lock, ThreadPoolExecutor(max(1, workers)) as pool:
+  with lock:
     # Two runs that share a folder must not write the same `.tmp`.
     fcntl.flock(lock, fcntl.LOCK_EX)
-    progress = tqdm(
-      pool.map(cache, files.items()),
-      total=len(files),
-      desc="videos",
-      unit="file",
-      disable=None,
-    )
-    return list(progress)
+    return threads.map_threads(cache, files.items(), workers, "videos", "file")
 
 
 def read(entry: Entry, start: int, stop: int) -> list[dict[str, np.ndarray]]:

@@ -14,17 +14,17 @@ Source of both rules: our choice.
 import functools
 import hashlib
 import json
-import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import SupportsIndex
 
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from forecasting.frames import video_cache
+from forecasting.frames import video_cache, windows
+from forecasting.frames.clip import Clip
+from forecasting.frames.clip_list import ClipList
 from forecasting.frames.video_cache import Entry
 
 SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v")
@@ -32,74 +32,7 @@ MIN_FILES_TO_SPLIT = 10
 TOO_SHORT = "too short"
 
 
-class VideoClips:
-  """Windows of cached frames; a `ClipSource` without labels.
-
-  Attributes:
-    name: 'videos'.
-    split: 'train' or 'eval'.
-    labels: Empty: videos carry no annotations.
-    fingerprint: Hash of files and settings, of all that determines the clips.
-    skipped: Number of unusable files by reason.
-  """
-
-  name = "videos"
-  labels: tuple[str, ...] = ()
-
-  def __init__(
-    self,
-    windows: Sequence[tuple[Entry, int]],
-    num_frames: int,
-    *,
-    split: str,
-    fingerprint: str,
-    skipped: Mapping[str, int],
-  ):
-    self._windows = tuple(windows)
-    self._num_frames = num_frames
-    self.split = split
-    self.fingerprint = fingerprint
-    self.skipped = dict(skipped)
-
-  def __len__(self) -> int:
-    """Returns the number of clips."""
-    return len(self._windows)
-
-  def __getitem__(self, i: SupportsIndex) -> dict[str, np.ndarray]:
-    """Reads one clip.
-
-    Args:
-      i: Its index, from 0.
-
-    Returns:
-      video, seconds (from the clip's first frame), clip_id ('file:frame'),
-      start_frame (position of the first frame in the file) and stride (source
-      frames per kept frame, the median).
-
-    Raises:
-      IndexError: If there is no such clip.
-      ValueError: If the cached frames are damaged.
-    """
-    index = operator.index(i)
-    if not 0 <= index < len(self):
-      raise IndexError(f"clip {index} of {len(self)} in split {self.split!r}")
-    entry, start = self._windows[index]
-    frames = video_cache.read(entry, start, start + self._num_frames)
-    seconds = np.stack([frame["seconds"] for frame in frames])
-    source = np.stack([frame["index"] for frame in frames])
-    steps = np.diff(source)
-    return {
-      "video": np.stack([frame["frame"] for frame in frames]),
-      "seconds": (seconds - seconds[0]).astype(np.float32),
-      "clip_id": np.asarray(f"{entry.name}:{source[0]}"),
-      "start_frame": np.asarray(source[0], np.int32),
-      "stride": np.asarray(
-        round(np.median(steps)) if len(steps) else 1, np.int32
-      ),
-    }
-
-
-def open_videos(data: ConfigDict, split: str, root: Path) -> VideoClips:
+def open_videos(data: ConfigDict, split: str, root: Path) -> ClipList:
   """Indexes a folder of videos, decoding what is not cached yet.
 
   Args:
@@ -107,7 +40,7 @@ def open_videos(data: ConfigDict, split: str, root: Path) -> VideoClips:
       `eval_fraction`, `workers`, and `train_clips` and `eval_clips`, which cap
       the number of clips (evenly spread over all windows). Optional
       `geometry`: 'crop' (short side and center crop, the default) or
-      'squeeze' (the whole frame).
+      'squeeze' (the whole frame), and `max_recordings`: files looked at.
     split: 'train' or 'eval'.
     root: Folder of the cache; it may be deleted at any time.
 
@@ -124,6 +57,7 @@ def open_videos(data: ConfigDict, split: str, root: Path) -> VideoClips:
   if geometry not in ("crop", "squeeze"):
     raise ValueError(f"data.geometry={geometry!r}: use 'crop' or 'squeeze'")
   files = _list_files(data.path)
+  files = dict(windows.spread(list(files.items()), data.get("max_recordings")))
   entries = video_cache.cache_all(
     files,
     Path(root),
@@ -141,14 +75,14 @@ def open_videos(data: ConfigDict, split: str, root: Path) -> VideoClips:
       f"videos: skipped {len(bad)} of {len(entries)} files: {listing}",
     )
   usable = {e.name: e for e in entries if not e.reason}
-  windows = split_windows(
+  possible = split_windows(
     {name: entry.num_frames for name, entry in usable.items()},
     split,
     num_frames=data.num_frames,
     stride=data.window_stride,
     eval_fraction=data.eval_fraction,
   )
-  if not windows:
+  if not possible:
     raise ValueError(
       f"data.path={data.path!r} gives no {split} clip of {data.num_frames} "
       f"frames: {len(usable)} of {len(entries)} files are usable. Add files, "
@@ -156,19 +90,52 @@ def open_videos(data: ConfigDict, split: str, root: Path) -> VideoClips:
       + (f" Skipped: {listing}" if bad else "")
     )
   cap = data.train_clips if split == "train" else data.eval_clips
-  kept = _spread(windows, cap)
+  kept = windows.spread(possible, cap)
   _log_once(
     logging.INFO,
-    f"videos: {len(kept)} {split} clips of {len(windows)} windows "
+    f"videos: {len(kept)} {split} clips of {len(possible)} windows "
     f"(data.{split}_clips={cap}) in {len(usable)} files",
   )
-  return VideoClips(
+  return ClipList(
     [(usable[name], start) for name, start in kept],
-    data.num_frames,
+    functools.partial(read_clip, num_frames=data.num_frames),
+    name="videos",
     split=split,
+    labels=(),
     fingerprint=_fingerprint(entries, data, geometry, split),
     skipped=Counter(entry.reason for entry in bad),
   )
+
+
+def read_clip(item: tuple[Entry, int], num_frames: int) -> Clip:
+  """Reads one clip.
+
+  Args:
+    item: Cached file and first frame.
+    num_frames: Frames.
+
+  Returns:
+    video, seconds (from the clip's first frame), clip_id ('file:frame'),
+    start_frame (position of the first frame in the file) and stride (source
+    frames per kept frame, the median).
+
+  Raises:
+    ValueError: If the cached frames are damaged.
+  """
+  entry, start = item
+  frames = video_cache.read(entry, start, start + num_frames)
+  seconds = np.stack([frame["seconds"] for frame in frames])
+  source = np.stack([frame["index"] for frame in frames])
+  steps = np.diff(source)
+  return {
+    "video": np.stack([frame["frame"] for frame in frames]),
+    "seconds": (seconds - seconds[0]).astype(np.float32),
+    "clip_id": np.asarray(f"{entry.name}:{source[0]}"),
+    "start_frame": np.asarray(source[0], np.int32),
+    "stride": np.asarray(
+      round(np.median(steps)) if len(steps) else 1, np.int32
+    ),
+  }
 
 
 def split_windows(
@@ -198,7 +165,7 @@ def split_windows(
     eval_names = {min(names, key=_hash01)}
   if by_file and len(eval_names) == len(names):
     eval_names.remove(max(names, key=_hash01))
-  windows = []
+  found = []
   for name in names:
     total = num_frames_of[name]
     if by_file or total < 2 * num_frames:
@@ -208,8 +175,8 @@ def split_windows(
       border = max(num_frames, border)
     first, end = (0, border) if split == "train" else (border, total)
     starts = range(first, end - num_frames + 1, stride)
-    windows.extend((name, start) for start in starts)
-  return windows
+    found.extend((name, start) for start in starts)
+  return found
 
 
 def _refuse_if_short(entry: Entry, data: ConfigDict) -> Entry:
@@ -220,13 +187,6 @@ def _refuse_if_short(entry: Entry, data: ConfigDict) -> Entry:
     f"{data.num_frames} needed"
   )
   return entry._replace(reason=TOO_SHORT, detail=detail)
-
-
-def _spread(items: list, cap: int) -> list:
-  """At most `cap` items, evenly spaced."""
-  if len(items) <= cap:
-    return items
-  return [items[i * len(items) // cap] for i in range(cap)]
 
 
 def _hash01(name: str) -> float:

@@ -14,14 +14,14 @@ present long enough (`waymo_objects.py`).
 Source: tasks.md 4.4; where that says nothing, our choice.
 """
 
+import functools
 import hashlib
 import io
 import json
-import operator
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, SupportsIndex
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -32,6 +32,7 @@ from PIL import Image
 from forecasting.frames import (
   file_index,
   preprocess,
+  threads,
   waymo_objects,
   waymo_segment,
   waymo_v1,
@@ -39,6 +40,7 @@ from forecasting.frames import (
   windows,
 )
 from forecasting.frames.clip import Clip
+from forecasting.frames.clip_list import ClipList
 from forecasting.frames.waymo_segment import Segment
 
 VERSION = 1  # A change of what clips look like makes other clips.
@@ -67,90 +69,15 @@ class Place(NamedTuple):
   is_v2: bool
 
 
-class WaymoClips:
-  """Windows of segments with boxes; a `ClipSource`.
-
-  Attributes:
-    name: 'waymo'.
-    split: 'train' or 'eval'.
-    labels: ('boxes',).
-    fingerprint: Hash of all that determines the clips.
-    skipped: What was left out, reason to count.
-    eval_list_hash: Of the list of clips; None for 'train'.
-  """
-
-  name = "waymo"
-  labels = ("boxes",)
-
-  def __init__(
-    self,
-    clips: Sequence[tuple[Place, int]],
-    *,
-    size: int,
-    num_frames: int,
-    num_boxes: int,
-    split: str,
-    fingerprint: str,
-    skipped: dict[str, int],
-    eval_list_hash: str | None,
-  ):
-    self._clips = tuple(clips)
-    self._size = size
-    self._num_frames = num_frames
-    self._num_boxes = num_boxes
-    self.split = split
-    self.fingerprint = fingerprint
-    self.skipped = skipped
-    self.eval_list_hash = eval_list_hash
-
-  def __len__(self) -> int:
-    """Returns the number of clips."""
-    return len(self._clips)
-
-  def __getitem__(self, i: SupportsIndex) -> Clip:
-    """Reads one clip.
-
-    Args:
-      i: Its index, from 0.
-
-    Returns:
-      The clip, with boxes, box_mask, object_mask and object_ids.
-
-    Raises:
-      IndexError: If there is no such clip.
-      ValueError: If an image is damaged; names file and time.
-    """
-    index = operator.index(i)
-    if not 0 <= index < len(self):
-      raise IndexError(f"clip {index} of {len(self)} in split {self.split!r}")
-    place, start = self._clips[index]
-    segment = place.segment
-    frames = clip_frames(start, self._num_frames)
-    times = segment.timestamps[frames]
-    video = np.empty((len(frames), self._size, self._size, 3), np.uint8)
-    for k, (file, time) in enumerate(zip(_read_images(place, frames), times)):
-      video[k] = _decode(file, self._size, f"{place.images} at {time} us")
-    clip = {
-      "video": video,
-      "seconds": ((times - times[0]) / 1e6).astype(np.float32),
-      "clip_id": np.asarray(_clip_id(segment, start)),
-      "start_frame": np.asarray(start, np.int32),
-      "stride": np.asarray(STRIDE, np.int32),
-    }
-    return clip | waymo_objects.pad_objects(
-      waymo_objects.select_objects(segment, frames, self._num_boxes),
-      self._num_boxes,
-    )
-
-
-def open_waymo(data: ConfigDict, split: str, root: Path) -> WaymoClips:
+def open_waymo(data: ConfigDict, split: str, root: Path) -> ClipList:
   """Opens a split of a Waymo Open download.
 
   Args:
     data: `path`, `size`, `num_frames`, `num_boxes` (25 in the public protocol),
       `window_stride`, `train_clips`, `eval_clips`, `workers`. Optional
       `min_joint_frames` (0): frames in which all objects of a clip must be
-      present together; the public protocol has 10.
+      present together; the public protocol has 10. Optional
+      `max_recordings`: segments looked at, spread over all.
     split: 'train' or 'eval', the folders `training` and `validation`.
     root: Folder for what is remembered of the files; may be deleted.
 
@@ -190,12 +117,17 @@ def open_waymo(data: ConfigDict, split: str, root: Path) -> WaymoClips:
   for place in {place.segment.name: place for place, _ in clips}.values():
     state = [place.images.stat().st_size, place.segment.to_json()]
     digest.update(json.dumps(state).encode())
-  return WaymoClips(
+  sizes = {
+    "size": data.size,
+    "num_frames": data.num_frames,
+    "num_boxes": data.num_boxes,
+  }
+  return ClipList(
     clips,
-    size=data.size,
-    num_frames=data.num_frames,
-    num_boxes=data.num_boxes,
+    functools.partial(read_clip, **sizes),
+    name="waymo",
     split=split,
+    labels=("boxes",),
     fingerprint=digest.hexdigest(),
     skipped=dict(skipped),
     eval_list_hash=listed,
@@ -246,6 +178,8 @@ def index_segments(
       f"{SPLITS[split]}/*.tfrecord (version 1); incomplete: {dict(skipped)}"
     )
 
+  files = dict(windows.spread(list(files.items()), data.get("max_recordings")))
+
   def index(item: tuple[str, tuple[Path, ...]]) -> Place:
     name, paths = item
     content = file_index.remember(
@@ -253,7 +187,7 @@ def index_segments(
     )
     return Place(waymo_segment.from_json(content), paths[0], is_v2)
 
-  places = file_index.map_threads(
+  places = threads.map_threads(
     index, files.items(), data.workers, f"waymo {split}: indexing", "segment"
   )
   for place in places:
@@ -309,6 +243,41 @@ def choose_clips(
 def clip_frames(start: int, num_frames: int) -> Int[np.ndarray, "T"]:
   """Returns the camera's frames that a clip shows."""
   return start + STRIDE * np.arange(num_frames)
+
+
+def read_clip(
+  item: tuple[Place, int], size: int, num_frames: int, num_boxes: int
+) -> Clip:
+  """Reads one clip.
+
+  Args:
+    item: Segment and first frame.
+    size: Rows and columns.
+    num_frames: Frames.
+    num_boxes: Objects, with padding.
+
+  Returns:
+    The clip, with boxes, box_mask, object_mask and object_ids.
+
+  Raises:
+    ValueError: If an image is damaged; names file and time.
+  """
+  place, start = item
+  segment = place.segment
+  frames = clip_frames(start, num_frames)
+  times = segment.timestamps[frames]
+  video = np.empty((num_frames, size, size, 3), np.uint8)
+  for k, (file, time) in enumerate(zip(_read_images(place, frames), times)):
+    video[k] = _decode(file, size, f"{place.images} at {time} us")
+  clip = {
+    "video": video,
+    "seconds": ((times - times[0]) / 1e6).astype(np.float32),
+    "clip_id": np.asarray(_clip_id(segment, start)),
+    "start_frame": np.asarray(start, np.int32),
+    "stride": np.asarray(STRIDE, np.int32),
+  }
+  objects = waymo_objects.select_objects(segment, frames, num_boxes)
+  return clip | waymo_objects.pad_objects(objects, num_boxes)
 
 
 def _read_images(place: Place, frames: np.ndarray) -> list[bytes]:

@@ -28,6 +28,8 @@ _BOX = tuple(
   f"[CameraBoxComponent].box.{part}"
   for part in ("center.x", "center.y", "size.x", "size.y")
 )
+_IMAGE_COLUMNS = (_TIME, _CAMERA, _IMAGE)
+_BOX_COLUMNS = (_TIME, _CAMERA, _OBJECT, *_BOX)
 _FRONT_NAMES = {str(FRONT), "FRONT"}
 _ROWS_AT_A_TIME = 32  # images are large
 
@@ -63,6 +65,20 @@ def list_segments(folder: Path) -> tuple[dict[str, tuple[Path, Path]], Counter]:
   }, lacking
 
 
+def check_file(path: Path) -> None:
+  """Reads the index of a component's file.
+
+  Args:
+    path: The file, in the folder of the component.
+
+  Raises:
+    ParquetError: If it is damaged or lacks a column.
+  """
+  is_image = path.parent.name == IMAGES
+  with _open(path, _IMAGE_COLUMNS if is_image else _BOX_COLUMNS):
+    pass
+
+
 def index_segment(name: str, images: Path, boxes: Path) -> Segment:
   """Finds front images and boxes of a segment.
 
@@ -80,7 +96,7 @@ def index_segment(name: str, images: Path, boxes: Path) -> Segment:
   """
   skipped: Counter[str] = Counter()
   frames = []
-  with _open(images, (_TIME, _CAMERA, _IMAGE)) as file:
+  with _open(images, _IMAGE_COLUMNS) as file:
     for group in range(file.num_row_groups):
       table = file.read_row_group(group, columns=[_TIME, _CAMERA])
       rows = zip(_integers(table, _TIME), table[_CAMERA].to_pylist())
@@ -90,10 +106,9 @@ def index_segment(name: str, images: Path, boxes: Path) -> Segment:
         elif _is_front(camera):
           frames.append((time, (group, row)))
   raw: list[RawBox] = []
-  columns = (_TIME, _CAMERA, _OBJECT, *_BOX)
-  with _open(boxes, columns) as file:
+  with _open(boxes, _BOX_COLUMNS) as file:
     for group in range(file.num_row_groups):
-      table = file.read_row_group(group, columns=list(columns))
+      table = file.read_row_group(group, columns=list(_BOX_COLUMNS))
       sizes = [table[column].cast(pa.float64()).to_pylist() for column in _BOX]
       for time, camera, object_name, *box in zip(
         _integers(table, _TIME),

@@ -39,9 +39,9 @@ def even_starts(num_frames: int, span: int, count: int) -> list[int]:
   ]
 
 
-def spread(items: Sequence[Item], count: int) -> list[Item]:
-  """Returns at most `count` items, evenly spaced."""
-  if len(items) <= count:
+def spread(items: Sequence[Item], count: int | None) -> list[Item]:
+  """Returns at most `count` items, evenly spaced; all if that is None."""
+  if count is None or len(items) <= count:
     return list(items)
   return [items[i * len(items) // count] for i in range(count)]
 
