@@ -14,7 +14,13 @@ from ml_collections import ConfigDict
 
 from forecasting import config as config_lib
 from forecasting.backbones import encode, zoo
-from forecasting.forecaster import architecture, energy, process, registry
+from forecasting.forecaster import (
+  architecture,
+  energy,
+  process,
+  registry,
+  transforms,
+)
 from forecasting.frames import pipeline
 from forecasting.readouts import positions
 
@@ -47,8 +53,9 @@ _CHOICES = {
   "forecaster.masked.attention": architecture.ATTENTIONS,
   "forecaster.model.dtype": ("default", "float32", "bfloat16"),
   "forecaster.model.remat": tuple(architecture.REMATS),
-  "forecaster.normalize.stats": ("per_channel", "per_channel_time", "none"),
-  "forecaster.normalize.target_transform": ("residual_last", "none"),
+  "forecaster.normalize.stats": transforms.STATS,
+  "forecaster.normalize.target_transform": transforms.TARGET_TRANSFORMS,
+  "forecaster.horizon.mode": registry.HORIZON_MODES,
   "forecaster.flow.prediction": process.NETWORK_OUTPUTS,
   "forecaster.flow.loss_space": process.PREDICTIONS,
   "forecaster.ddpm.prediction": process.PREDICTIONS,
@@ -88,6 +95,8 @@ _POSITIVE = (
   "forecaster.model.patch",
   "forecaster.sampler.steps",
   "forecaster.masked.beta",
+  "forecaster.ensemble",
+  "forecaster.horizon.steps_per_slot",
   "forecaster.energy.noise_dim",
   "forecaster.energy.members",
   "forecaster.shortcut.steps",
@@ -185,6 +194,10 @@ def _value_problems(config: ConfigDict) -> Iterator[str]:
         f"backbone.layer = {layer!r}: expected 'default', 'final' or a "
         "relative depth in (0, 1]"
       )
+  try:
+    registry.num_components(config.forecaster.compress)
+  except ValueError as error:
+    yield str(error)
   shift = config.forecaster.flow.shift
   if shift not in ("auto_slot", "auto_full") and not _is_positive(shift):
     yield (
@@ -252,12 +265,14 @@ def _cross_problems(config: ConfigDict) -> Iterator[str]:
       f"train.keep_every = {train.keep_every} is no multiple of "
       f"train.checkpoint_every = {train.checkpoint_every}"
     )
-  model = config.forecaster.model
-  if model.width % model.heads:
-    yield (
-      f"forecaster.model.width = {model.width} is no multiple of "
-      f"forecaster.model.heads = {model.heads}"
-    )
+  yield from _horizon_problems(config)
+  model = config.forecaster.model.to_dict()
+  try:
+    # A head that is as wide as it needs to be fits.
+    wide = max(model["head_width"], 0)
+    architecture.DenoiserConfig(**model | {"head_width": wide})
+  except ValueError as error:
+    yield str(error)
   for task in config.tasks:
     heads = config.readout.heads[task]
     if config.readout.width % heads:
@@ -265,6 +280,29 @@ def _cross_problems(config: ConfigDict) -> Iterator[str]:
         f"readout.width = {config.readout.width} is no multiple of "
         f"readout.heads.{task} = {heads}"
       )
+
+
+def _horizon_problems(config: ConfigDict) -> Iterator[str]:
+  data, flow = config.data, config.forecaster.flow
+  level = config.forecaster.horizon.context_level
+  if not 0 <= level <= flow.context_noise:
+    yield (
+      f"forecaster.horizon.context_level = {level}: expected 0 to "
+      f"forecaster.flow.context_noise = {flow.context_noise}, with which the "
+      "network is trained"
+    )
+  if not data.horizon_frames:
+    return
+  if data.name != "mujoco_scenes" or config.latents.path is not None:
+    yield "data.horizon_frames: only the embedded data has longer clips"
+  added = data.num_frames - data.num_context
+  beyond = data.horizon_frames - data.num_context
+  if added > 0 and (beyond <= added or beyond % added):
+    yield (
+      f"data.horizon_frames = {data.horizon_frames}: expected data.num_context "
+      f"= {data.num_context} plus 2 or more times {added} frames, as in "
+      f"{data.num_context + 2 * added}"
+    )
 
 
 def _backbone_problems(config: ConfigDict) -> Iterator[str]:

@@ -3,10 +3,12 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from forecasting import config as config_lib
 from forecasting import presets, validation
+from forecasting.forecaster import attention
 
 FOLDER = Path(__file__).parents[1] / "configs"
 FILES = sorted(FOLDER.glob("*.py"))
@@ -125,6 +127,9 @@ def test_an_unknown_variant_is_refused():
     ({"baselines": ("climate",)}, ["baselines", "'climatology'"]),
     ({"data__name": "mujoco"}, ["data.name", "'mujoco_scenes'"]),
     ({"train__batch_size": 0}, ["train.batch_size", "positive"]),
+    ({"train__accumulate": 3}, ["train.batch_size", "train.accumulate = 3"]),
+    ({"train__keep_every": 7}, ["train.keep_every", "train.checkpoint_every"]),
+    ({"forecaster__model__remat": "all"}, ["forecaster.model.remat", "'full'"]),
     ({"data__num_context": 3}, ["data.num_context", "tubelet"]),
     ({"data__size": 128}, ["data.size", "64"]),
     ({"forecaster__model__patch": 3}, ["forecaster.model.patch"]),
@@ -132,9 +137,30 @@ def test_an_unknown_variant_is_refused():
     ({"backbone__layer": "1.5"}, ["backbone.layer"]),
     ({"forecaster__flow__shift": "-2"}, ["forecaster.flow.shift"]),
     ({"forecaster__flow__shift": "auto"}, ["forecaster.flow.shift"]),
+    ({"forecaster__compress": "pca"}, ["forecaster.compress", "pca(64)"]),
+    ({"forecaster__ensemble": 0}, ["forecaster.ensemble", "positive"]),
+    ({"data__horizon_frames": 20}, ["data.horizon_frames", "28"]),
+    ({"forecaster__horizon__mode": "roll"}, ["horizon.mode", "'rollout'"]),
+    (
+      {"forecaster__horizon__context_level": 0.1},
+      ["forecaster.horizon.context_level", "forecaster.flow.context_noise"],
+    ),
     ({"backbone__checkpoint": "/no/such"}, ["backbone.checkpoint", "no file"]),
     ({"data__name": "videos"}, ["data.path", "tasks"]),
     ({"readout__heads__boxes": 3}, ["readout.heads.boxes"]),
+    (
+      {"forecaster__model__heads": 3},
+      ["forecaster.model.width 128", "forecaster.model.heads 3"],
+    ),
+    # Two pairs for each of three axes, and four left without position.
+    (
+      {"forecaster__model__width": 144, "forecaster__model__heads": 16},
+      ["heads of 9 dim", "forecaster.model.width / heads must be at least 10"],
+    ),
+    (
+      {"forecaster__model__head_width": 100},
+      ["forecaster.model.head_width 100"],
+    ),
   ],
   ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -143,6 +169,12 @@ def test_a_mistake_is_named_with_its_field_and_a_way_out(changes, words):
     validation.validate(quick(**changes))
   for word in words:
     assert word in str(error.value)
+
+
+def test_the_narrowest_heads_are_accepted_and_make_a_network():
+  cfg = quick(forecaster__model__width=160, forecaster__model__heads=16)
+  validation.validate(cfg)
+  attention.rotary_angles(np.zeros((1, 2), np.float32), 2, 2, 160 // 16)
 
 
 def test_all_problems_are_listed_at_once():

@@ -94,6 +94,7 @@ class Backbone:
     num_blocks: blocks that are computed.
     context_mode: 'crop_pos', 'pad_last' or 'leaky_full_clip'.
     dtype: of the matrix products.
+    layernorm: whether tokens are normalized over their channels.
   """
 
   spec: BackboneSpec
@@ -102,6 +103,7 @@ class Backbone:
   num_blocks: int
   context_mode: str
   dtype: Any = jnp.float32
+  layernorm: bool = True
 
   def encode(
     self,
@@ -118,12 +120,13 @@ class Backbone:
       keys: see the class.
 
     Returns:
-      Latents, every token normalized, float32.
+      Latents, every token normalized unless `layernorm` is False, float32.
 
     Raises:
       ValueError: the frames do not fit the backbone.
     """
-    return layer_norm(self.raw_latents(params, video, keys))
+    latents = self.raw_latents(params, video, keys)
+    return layer_norm(latents) if self.layernorm else latents
 
   def encode_context(
     self,
@@ -262,6 +265,7 @@ def load_spec(
   random_init: bool = False,
   layer: str = "default",
   context_mode: str = "default",
+  layernorm: bool = True,
   dtype: str = "float32",
   options: Mapping[str, Any] | ConfigDict | None = None,
   seed: int = 0,
@@ -275,6 +279,7 @@ def load_spec(
     random_init: random weights instead.
     layer: 'default', 'final' or a relative depth as text.
     context_mode: 'default' or one of the three modes.
+    layernorm: whether tokens are normalized over their channels.
     dtype: of parameters and matrix products, 'float32' or 'bfloat16'.
     options: replaces some of `spec.options`.
     seed: of random weights.
@@ -306,7 +311,8 @@ def load_spec(
       )["params"]
     )
     params = jax.tree.map(
-      lambda x: x.astype(DTYPES[dtype]), init(jax.random.key(seed), video)
+      lambda x: place(x.astype(DTYPES[dtype])),
+      init(jax.random.key(seed), video),
     )
     digest = f"random-{seed}"
   else:
@@ -320,7 +326,7 @@ def load_spec(
       place=place,
     )
     digest = file_digest(path)
-  return Backbone(spec, params, digest, blocks, mode, DTYPES[dtype])
+  return Backbone(spec, params, digest, blocks, mode, DTYPES[dtype], layernorm)
 
 
 def with_options(

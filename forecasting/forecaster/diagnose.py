@@ -16,6 +16,7 @@ Source: forecaster.md 6.1.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import scipy.special
 from ml_collections import ConfigDict
 
 from forecasting.forecaster.flow import sampler_table
@@ -57,6 +58,25 @@ def num_calls(sampler_cfg: ConfigDict | Mapping) -> int:
     sampler_cfg: `config.forecaster.sampler`.
   """
   return len(sampler_table(ConfigDict(sampler_cfg)).times)
+
+
+def untrained_calls(
+  sampler_cfg: ConfigDict | Mapping, shift: float, share: float = 1e-3
+) -> int:
+  """Returns at how many calls the network is asked about levels it never saw.
+
+  Training draws log(t / (1 - t)) normally around log(shift); calls at levels
+  that less than a share of the draws go below rely on what the network makes
+  of the nearest ones.
+
+  Args:
+    sampler_cfg: `config.forecaster.sampler`.
+    shift: of training (`schedule.resolve_shift`).
+    share: of the draws.
+  """
+  times = sampler_table(ConfigDict(sampler_cfg)).times
+  logits = np.log(times / np.maximum(1 - times, 1e-12)) - np.log(shift)
+  return int(np.sum(scipy.special.ndtr(logits) < share))
 
 
 def spread_table(

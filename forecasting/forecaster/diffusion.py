@@ -16,9 +16,12 @@ from jaxtyping import Bool, Float, Key
 from forecasting.forecaster import objective, process, sampler
 from forecasting.forecaster.base import LatentSpec
 from forecasting.forecaster.denoiser import Cache, Denoiser
-from forecasting.forecaster.schedule import Path
+from forecasting.forecaster.schedule import Path, ladder
 from forecasting.forecaster.transforms import Transform
 from forecasting.shapes import Array, Batch, Context, Params, PRNGKey, Samples
+
+# Tells the key of the noise in an example's context from those of its samples.
+_CONTEXT_STREAM = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,9 @@ class DiffusionForecaster:
       once for all of them.
     context_dropout: probability of hiding the context while training.
     context_noise: largest noise level added to the context while training.
+    rolling: share of training draws whose noise rises with lead time, which
+      streaming needs (`pyramid.py`).
+    context_level: noise level added to the context that is sampled from.
     guidance: strength g of x0_c + g (x0_c - x0_unconditional); 0 is off.
     chunk: samples of each example integrated at a time, which bounds memory.
   """
@@ -55,6 +61,8 @@ class DiffusionForecaster:
   noise_multiplicity: int = 1
   context_dropout: float = 0.0
   context_noise: float = 0.0
+  rolling: float = 0.0
+  context_level: float = 0.0
   guidance: float = 0.0
   chunk: int = 5
   trainable: bool = dataclasses.field(default=True, init=False)
@@ -70,6 +78,11 @@ class DiffusionForecaster:
           f"forecaster.{self.name}.{field} is {getattr(self, field)!r}: one of"
           f" {allowed}."
         )
+    if not 0 <= self.rolling <= 1:
+      raise ValueError(
+        f"forecaster.{self.name}.rolling is {self.rolling}: expected a share"
+        " in [0, 1]."
+      )
     if self.guidance and not self.context_dropout:
       raise ValueError(
         "forecaster.sampler.guidance needs a network trained without context"
@@ -119,9 +132,12 @@ class DiffusionForecaster:
     x0 = self.transform.future(batch["future"], batch["context"])
     # One fold for all keys of an example: hashing dominates compilation on CPU.
     keys = objective.example_keys(batch, key)
-    keys = objective.fold_each(keys, 3 + 2 * self.noise_multiplicity)
-    draws = jnp.split(keys[:, 3:], 2, axis=1)
+    kinds = 3 if self.rolling else 2
+    keys = objective.fold_each(keys, 3 + kinds * self.noise_multiplicity)
+    draws = jnp.split(keys[:, 3:], kinds, axis=1)
     t = self.draw_levels(draws[0])
+    if self.rolling:
+      t = self._some_rolling(t, draws[2])
     normal = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))
     eps = jax.vmap(normal)(draws[1])
     context, level = self._noisy_context(context, keys[:, :2])
@@ -142,6 +158,17 @@ class DiffusionForecaster:
     aux = {"x0_error": objective.masked_mean(errors, mask)}
     return objective.mask_examples(losses, mask), aux
 
+  def _some_rolling(
+    self, t: Float[Array, "B S"], keys: Key[Array, "B S"]
+  ) -> Float[Array, "B S tf"]:
+    """Replaces some levels by levels that rise with lead time."""
+    slots = self.spec.tf
+    draw = lambda key: jax.random.uniform(key, (2,))  # noqa: E731
+    uniform = jax.vmap(jax.vmap(draw))(keys)
+    rising = self.path.from_linear(ladder(uniform[..., 1], slots))
+    equal = jnp.broadcast_to(t[..., None], rising.shape)
+    return jnp.where(uniform[..., :1] < self.rolling, rising, equal)
+
   def _noisy_context(
     self, context: Array, keys: Array
   ) -> tuple[jax.Array, jax.Array | None]:
@@ -161,13 +188,14 @@ class DiffusionForecaster:
     params: Params,
     cache: Cache,
     z: Float[Array, "B S tf h w C"],
-    t: Float[Array, ""],
+    t: Float[Array, ""] | Float[Array, "B S tf"],
     times: Float[Array, "B t"],
   ) -> Float[Array, "B S tf h w C"]:
-    """Predicts data from z at time t, both on the linear path."""
+    """Predicts data from z at level t, both on the linear path."""
     t = self.path.from_linear(t)
     levels = jnp.broadcast_to(t, z.shape[:3])
-    z = z * (self.path.alpha(t) + self.path.sigma(t))
+    total = self.path.alpha(t) + self.path.sigma(t)
+    z = z * (total[..., None, None, None] if total.ndim else total)
     out = self.denoise(params, cache, z, levels, times)
     return process.CONVERTERS[self.prediction, "x0"](self.path, out, z, levels)
 
@@ -207,11 +235,17 @@ class DiffusionForecaster:
     keys: Key[Array, "B"],
     num_samples: int,
   ) -> Samples:
-    past = self.transform.context(context)
-    caches = [self.encode_context(params, past, times)]
+    past, level = self.transform.context(context), None
+    if self.context_level:
+      level = jnp.full(past.shape[:2], self.context_level)
+      noise = self._context_normal(keys, past.shape[1:])
+      past = process.corrupt(self.path, past, noise, level)
+    caches = [self.encode_context(params, past, times, level)]
     if self.guidance:
       absent = jnp.ones(past.shape[:1], bool)
-      caches.append(self.encode_context(params, past, times, drop=absent))
+      caches.append(
+        self.encode_context(params, past, times, level, drop=absent)
+      )
 
     def x0_hat(z: jax.Array, t: jax.Array) -> jax.Array:
       first, *rest = (
@@ -228,6 +262,14 @@ class DiffusionForecaster:
       self.chunk,
     )
     return self.transform.invert_future(drawn, context)
+
+  def _context_normal(
+    self, keys: Key[Array, "B"], shape: tuple[int, ...]
+  ) -> jax.Array:
+    normal = lambda key: jax.random.normal(  # noqa: E731
+      jax.random.fold_in(key, _CONTEXT_STREAM), shape
+    )
+    return jax.vmap(normal)(keys)
 
 
 def in_chunks(

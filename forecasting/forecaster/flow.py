@@ -72,6 +72,7 @@ def make_flow(
     noise_multiplicity=cfg.flow.noise_multiplicity,
     context_dropout=cfg.flow.context_dropout,
     context_noise=cfg.flow.context_noise,
+    rolling=cfg.flow.rolling,
     guidance=cfg.sampler.guidance,
     chunk=cfg.sampler.get("chunk", 5),
   )

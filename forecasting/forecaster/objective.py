@@ -76,7 +76,7 @@ def diffusion_loss(
   loss_space: str,
   x0: Float[Array, "B tf h w C"],
   eps: Float[Array, "B S tf h w C"],
-  t: Float[Array, "B S"],
+  t: Float[Array, "B S"] | Float[Array, "B S tf"],
 ) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
   """Mean squared error of a prediction, weighed as in another space.
 
@@ -87,20 +87,24 @@ def diffusion_loss(
     loss_space: the space whose squared error is minimized.
     x0: data.
     eps: noise of each draw.
-    t: noise level of each draw.
+    t: noise level of each draw, or of each slot of each draw.
 
   Returns:
     The loss and the plain squared x0 error, both averaged over draws and
     latents.
   """
-  levels = jnp.broadcast_to(t[..., None], (*t.shape, x0.shape[1]))
+  levels = t
+  if t.ndim == 2:
+    levels = jnp.broadcast_to(t[..., None], (*t.shape, x0.shape[1]))
   x0 = jnp.broadcast_to(x0[:, None], eps.shape)
   z = process.corrupt(path, x0, eps, levels)
   target = process.target(path, prediction, x0, eps, levels)
-  squared = jnp.mean(jnp.square(predict(z, levels) - target), axis=(2, 3, 4, 5))
+  axes = tuple(range(t.ndim, 6))
+  squared = jnp.mean(jnp.square(predict(z, levels) - target), axis=axes)
   scale = process.error_scale(path, prediction, loss_space, t, WEIGHT_FLOOR)
   to_x0 = process.error_scale(path, prediction, "x0", t, WEIGHT_FLOOR)
+  axes = tuple(range(1, t.ndim))
   return (
-    jnp.mean(squared * jnp.square(scale), axis=1),
-    jnp.mean(squared * jnp.square(to_x0), axis=1),
+    jnp.mean(squared * jnp.square(scale), axis=axes),
+    jnp.mean(squared * jnp.square(to_x0), axis=axes),
   )

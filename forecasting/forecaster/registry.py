@@ -2,7 +2,9 @@
 
 import dataclasses
 import difflib
+import re
 
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from forecasting.forecaster import (
@@ -13,13 +15,23 @@ from forecasting.forecaster import (
   shortcut,
 )
 from forecasting.forecaster.architecture import DenoiserConfig
-from forecasting.forecaster.base import Forecaster, LatentSpec
+from forecasting.forecaster.base import (
+  Forecaster,
+  LatentSpec,
+  TrainableForecaster,
+)
+from forecasting.forecaster.compressed import CompressedForecaster
 from forecasting.forecaster.ddpm import make_ddpm
 from forecasting.forecaster.denoiser import Denoiser
+from forecasting.forecaster.diffusion import DiffusionForecaster
 from forecasting.forecaster.energy import EnergyForecaster
+from forecasting.forecaster.ensemble import DeepEnsemble
 from forecasting.forecaster.flow import make_flow
 from forecasting.forecaster.masked import MaskedForecaster
+from forecasting.forecaster.pyramid import Pyramid
 from forecasting.forecaster.regression import RegressionForecaster
+from forecasting.forecaster.residual import ResidualForecaster
+from forecasting.forecaster.rollout import Rollout
 from forecasting.forecaster.schedule import resolve_shift
 from forecasting.forecaster.transforms import (
   Statistics,
@@ -36,19 +48,28 @@ TRAINING_FREE = (
   "climatology",
 )
 NAMES = LEARNT + TRAINING_FREE
+HORIZON_MODES = ("rollout", "pyramid")
+_DETERMINISTIC = ("regression", "masked")
 
 
 def make_forecaster(
-  name: str, cfg: ConfigDict, spec: LatentSpec, stats: Statistics | None
+  name: str,
+  cfg: ConfigDict,
+  spec: LatentSpec,
+  stats: Statistics | None,
+  windows: int = 1,
 ) -> Forecaster:
   """Builds a forecaster.
 
   Args:
     name: one of NAMES.
     cfg: `config.forecaster`.
-    spec: shape of the latents.
-    stats: statistics of the training latents (`latents/normalize.py`); None
-      leaves latents as they are.
+    spec: shape of the latents of one window.
+    stats: statistics of the training latents (`latents/normalize.py`, with
+      compression and some transforms `latents/scales.py`); None leaves latents
+      as they are.
+    windows: how many windows it forecasts, as `cfg.horizon` says; parameters do
+      not depend on it. Only learnt forecasters take more than one.
 
   Returns:
     The forecaster; it holds no parameters.
@@ -64,8 +85,86 @@ def make_forecaster(
     )
   if name in TRAINING_FREE:
     return _training_free(name, cfg, spec)
-  sizes = DenoiserConfig(**cfg.model.to_dict())
-  transform = make_transform(spec, stats, **cfg.normalize.to_dict())
+  forecaster = _compressed(name, cfg, spec, stats)
+  if windows > 1:
+    forecaster = _long(forecaster, cfg.horizon, spec, windows)
+  if cfg.ensemble == 1:
+    return forecaster
+  return DeepEnsemble(forecaster, cfg.ensemble)
+
+
+def num_components(compress: str) -> int:
+  """Returns k of `config.forecaster.compress` = 'pca(k)', 0 for 'none'.
+
+  Raises:
+    ValueError: it is neither.
+  """
+  if compress == "none":
+    return 0
+  match = re.fullmatch(r"pca\((\d+)\)", compress)
+  if not match or int(match[1]) < 1:
+    raise ValueError(
+      f"forecaster.compress is {compress!r}: expected 'none' or 'pca(k)' with"
+      " k components, as in 'pca(64)'."
+    )
+  return int(match[1])
+
+
+def needs_scales(cfg: ConfigDict) -> bool:
+  """Returns whether `config.forecaster` reads statistics of `Scales`."""
+  return (
+    num_components(cfg.compress) > 0
+    or cfg.normalize.stats == "per_element"
+    or cfg.normalize.target_transform == "residual_linear"
+  )
+
+
+def _compressed(
+  name: str, cfg: ConfigDict, spec: LatentSpec, stats: Statistics | None
+) -> TrainableForecaster:
+  """Returns a learnt forecaster of channels, or of components."""
+  components = num_components(cfg.compress)
+  normalize = cfg.normalize.to_dict()
+  if not components:
+    transform = make_transform(spec, stats, **normalize)
+    return _learnt(name, cfg, spec, transform)
+  basis = getattr(stats, "basis", jnp.zeros((0, 0)))
+  if basis.shape != (spec.channels, components):
+    raise ValueError(
+      f"forecaster.compress is {cfg.compress!r}, but the statistics have a"
+      f" basis of shape {basis.shape}, not {(spec.channels, components)};"
+      " compute them with latents.scales.compute_scales."
+    )
+  inner = dataclasses.replace(spec, channels=components)
+  # Components have no LayerNorm; the latents made of them do.
+  transform = make_transform(inner, stats, **normalize | {"project_ln": False})
+  return CompressedForecaster(
+    inner=_learnt(name, cfg, inner, transform),
+    spec=spec,
+    basis=jnp.asarray(basis),
+    center=jnp.asarray(stats.center),
+    project_ln=cfg.normalize.project_ln,
+  )
+
+
+def _learnt(
+  name: str, cfg: ConfigDict, spec: LatentSpec, transform: Transform
+) -> TrainableForecaster:
+  """Returns a learnt forecaster, around a regression if the config says so."""
+  is_model = cfg.normalize.target_transform == "residual_model"
+  if not is_model or name in _DETERMINISTIC:
+    return _network(name, cfg, spec, transform)
+  bare = transform.without_target()
+  return ResidualForecaster(
+    inner=_network(name, cfg, spec, bare),
+    regression=_network("regression", cfg, spec, transform),
+  )
+
+
+def _network(
+  name: str, cfg: ConfigDict, spec: LatentSpec, transform: Transform
+) -> TrainableForecaster:
+  sizes = _sizes(cfg.model, spec.channels)
   if name == "energy":
     return _energy(cfg, spec, sizes, transform)
   if name == "shortcut":
@@ -77,6 +176,33 @@ def make_forecaster(
     return RegressionForecaster(spec, network, transform, cfg.regression.loss)
   make = {"flow": make_flow, "ddpm": make_ddpm}[name]
   return make(cfg, spec, network, transform)
+
+
+def _sizes(model: ConfigDict, channels: int) -> DenoiserConfig:
+  """Returns the network's size; `head_width` -1 is as wide as tokens need.
+
+  Source: forecaster.md 7.3.
+  """
+  fields = model.to_dict()
+  if fields["head_width"] == -1:
+    token = channels * model.patch**2
+    wide = max(model.width, -(-token // 256) * 256)
+    head = model.width // model.heads
+    fields["head_width"] = -(-wide // head) * head if model.width < token else 0
+  return DenoiserConfig(**fields)
+
+
+def _long(
+  forecaster: Forecaster, horizon: ConfigDict, spec: LatentSpec, windows: int
+) -> Forecaster:
+  if horizon.mode not in HORIZON_MODES:
+    raise ValueError(
+      f"forecaster.horizon.mode is {horizon.mode!r}: one of {HORIZON_MODES}."
+    )
+  # Others than those that denoise have no levels that could rise.
+  if horizon.mode == "pyramid" and isinstance(forecaster, DiffusionForecaster):
+    return Pyramid(forecaster, spec.tf * windows, horizon.steps_per_slot)
+  return Rollout(forecaster, spec, windows, horizon.context_level)
 
 
 def _training_free(name: str, cfg: ConfigDict, spec: LatentSpec) -> Forecaster:

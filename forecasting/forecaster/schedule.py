@@ -83,6 +83,31 @@ def shift_times(t: Float[Array, "*B"], shift: float) -> Float[Array, "*B"]:
   return shift * t / (1.0 + (shift - 1.0) * t)
 
 
+def ladder(
+  progress: Float[Array, "*B"],
+  slots: int,
+  t_min: float = 0.005,
+  t_max: float = 0.998,
+) -> Float[Array, "*B tf"]:
+  """Returns noise levels that rise with lead time, on the linear path.
+
+  Slot j is at place x_j = (j + 1 - u) / slots, and its level t(x) uniform in
+  log((1 - t) / t) with t(1) = t_max, t(0+) = t_min and t(0) = 0. While u goes
+  from 0 to 1 each slot falls to the level of the slot before.
+
+  Args:
+    progress: u.
+    slots: of the window.
+    t_min: level next to zero.
+    t_max: level of a slot that enters.
+  """
+  places = (jnp.arange(slots) + 1 - jnp.asarray(progress)[..., None]) / slots
+  low, high = (np.log(t / (1 - t)) for t in (t_min, t_max))
+  levels = jax.nn.sigmoid(low + (high - low) * places)
+  # Places are multiples of 1 / slots less a rounding where u = 1.
+  return jnp.where(places > 1e-6, levels, 0.0)
+
+
 def resolve_shift(
   shift: str | float | int, tf: int, tokens_per_slot: int, channels: int
 ) -> float:

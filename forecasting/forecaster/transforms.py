@@ -4,6 +4,9 @@ The context is standardized. The future is either standardized alike
 (`target_transform: none`) or expressed as its difference from the last context
 slot over the standard deviation of that difference per lead slot and channel
 (`residual_last`): a zero prediction is then the persistence forecast exactly.
+`residual_linear` takes the difference from the damped linear extrapolation of
+the last two slots instead, `residual_model` from a trained forecast: on top of
+`residual_last`, see `residual.py`.
 Dividing the raw difference by its raw deviation equals dividing the
 standardized one by its own, so the residual needs no standardization first.
 
@@ -20,8 +23,13 @@ from jaxtyping import Float
 from forecasting.forecaster.base import LatentSpec
 from forecasting.shapes import Array, Context, Future
 
-STATS = ("per_channel", "per_channel_time", "none")
-TARGET_TRANSFORMS = ("residual_last", "none")
+STATS = ("per_channel", "per_channel_time", "per_element", "none")
+TARGET_TRANSFORMS = (
+  "residual_last",
+  "residual_linear",
+  "residual_model",
+  "none",
+)
 # Channels that never vary are left at their scale instead of blown up.
 _MIN_STD = 1e-4
 
@@ -29,6 +37,8 @@ _MIN_STD = 1e-4
 @runtime_checkable
 class Statistics(Protocol):
   """Statistics of training latents that the transforms read.
+
+  `per_element` and `residual_linear` read further ones, of `latents/scales.py`.
 
   Attributes:
     mean: [C], over clips, slots and positions.
@@ -79,11 +89,13 @@ class Transform:
   """The two directions between latents and the forecaster's scale.
 
   Attributes:
-    offset: [t 1 1 C], subtracted from latents.
-    scale: [t 1 1 C], latents are divided by it.
+    offset: [t 1 1 C] or [t h w C], subtracted from latents.
+    scale: likewise, latents are divided by it.
     residual_scale: [tf 1 1 C], or None if the target is not a residual.
     tc: context slots.
     project_ln: whether `invert_future` ends in a LayerNorm over channels.
+    factor: [tf 1 1 C] of the extrapolation that residuals are counted from, or
+      None to count them from the last slot.
   """
 
   offset: jax.Array
@@ -91,6 +103,15 @@ class Transform:
   residual_scale: jax.Array | None
   tc: int
   project_ln: bool = False
+  factor: jax.Array | None = None
+
+  def _guess(self, context: Context) -> Array:
+    """Returns the forecast [B tf|1 h w C] that residuals are counted from."""
+    last = context[:, -1:]
+    if self.factor is None:
+      return last
+    before = context[:, max(self.tc - 2, 0), None]
+    return last + self.factor * (last - before)
 
   def context(self, context: Context) -> Context:
     """Standardizes the context."""
@@ -100,7 +121,7 @@ class Transform:
     """Expresses the future as the target of training."""
     if self.residual_scale is None:
       return (future - self.offset[self.tc :]) / self.scale[self.tc :]
-    return (future - context[:, -1:]) / self.residual_scale
+    return (future - self._guess(context)) / self.residual_scale
 
   def invert_future(
     self, target: Float[Array, "B *S tf h w C"], context: Context
@@ -109,13 +130,25 @@ class Transform:
     if self.residual_scale is None:
       future = target * self.scale[self.tc :] + self.offset[self.tc :]
     else:
-      last = context[:, -1:]
-      extra = tuple(range(1, 1 + target.ndim - last.ndim))
-      future = target * self.residual_scale + jnp.expand_dims(last, extra)
-    return _project(future) if self.project_ln else future
+      guess = self._guess(context)
+      extra = tuple(range(1, 1 + target.ndim - guess.ndim))
+      future = target * self.residual_scale + jnp.expand_dims(guess, extra)
+    return project(future) if self.project_ln else future
+
+  def without_target(self) -> "Transform":
+    """Returns the transform whose futures are taken as they are."""
+    offset, scale = self.offset, self.scale
+    return dataclasses.replace(
+      self,
+      offset=offset.at[self.tc :].set(0.0),
+      scale=scale.at[self.tc :].set(1.0),
+      residual_scale=None,
+      factor=None,
+      project_ln=False,
+    )
 
 
-def _project(latents: jax.Array) -> jax.Array:
+def project(latents: jax.Array) -> jax.Array:
   """Puts latents back on the shell of token-wise LayerNorm."""
   centered = latents - jnp.mean(latents, axis=-1, keepdims=True)
   variance = jnp.mean(jnp.square(centered), axis=-1, keepdims=True)
@@ -156,14 +189,19 @@ def make_transform(
     )
   statistics = statistics or identity_statistics(spec)
   slots, channels = spec.tc + spec.tf, spec.channels
-  mean, std = {
-    "none": (jnp.zeros(channels), jnp.ones(channels)),
-    "per_channel": (statistics.mean, statistics.std),
-    "per_channel_time": (statistics.time_mean, statistics.time_std),
-  }[stats]
-  residual = statistics.residual_std
+  mean, std = _moments(stats, spec, statistics)
+  residual, factor = statistics.residual_std, None
+  if target_transform == "residual_linear":
+    residual = _read(statistics, "linear_std", target_transform)
+    factor = _read(statistics, "linear_factor", target_transform)
+    factor = jnp.asarray(factor, jnp.float32)[:, None, None]
   if jnp.shape(residual) != (spec.tf, channels) or (
-    jnp.shape(mean) not in ((channels,), (slots, channels))
+    jnp.shape(mean)
+    not in (
+      (channels,),
+      (slots, channels),
+      (slots, spec.h, spec.w, channels),
+    )
   ):
     raise ValueError(
       f"latent statistics have shapes mean {jnp.shape(mean)} and residual_std"
@@ -174,16 +212,44 @@ def make_transform(
 
   def per_slot(values: Array) -> jax.Array:
     values = jnp.asarray(values, jnp.float32)
+    if values.ndim == 4:
+      return values
     return jnp.broadcast_to(values, (slots, channels))[:, None, None]
 
   return Transform(
     offset=per_slot(mean),
     scale=per_slot(_positive(std)),
     residual_scale=(
-      _positive(residual)[:, None, None]
-      if target_transform == "residual_last"
-      else None
+      None if target_transform == "none" else _positive(residual)[:, None, None]
     ),
     tc=spec.tc,
     project_ln=project_ln,
+    factor=factor,
   )
+
+
+def _moments(
+  stats: str, spec: LatentSpec, statistics: Statistics
+) -> tuple[Array, Array]:
+  """Returns mean and deviation for `config.forecaster.normalize.stats`."""
+  if stats == "none":
+    return jnp.zeros(spec.channels), jnp.ones(spec.channels)
+  prefix = {
+    "per_channel": "",
+    "per_channel_time": "time_",
+    "per_element": "element_",
+  }[stats]
+  mean, std = (
+    _read(statistics, prefix + moment, stats) for moment in ("mean", "std")
+  )
+  return mean, std
+
+
+def _read(statistics: Statistics, name: str, word: str) -> Array:
+  """Returns a field that not all statistics have."""
+  if not hasattr(statistics, name):
+    raise ValueError(
+      f"forecaster.normalize: {word!r} needs the statistic {name!r}, which the"
+      " given ones lack; compute them with latents.scales.compute_scales."
+    )
+  return getattr(statistics, name)

@@ -14,6 +14,7 @@ so neither order nor batch size matters.
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ __all__ = (
   "compute_stats",
   "layer_norm",
   "load_stats",
+  "load_tensors",
+  "save_tensors",
 )
 
 FILE_NAME = "stats.safetensors"
@@ -214,7 +217,7 @@ def compute_stats(
     clip = np.stack([example["clip"] for example in batch])
     accumulator = accumulator.update(context, clip[:, context.shape[1] :])
   stats = accumulator.finish()
-  _save_stats(stats, store, num_clips)
+  save_tensors(stats._asdict(), store, num_clips, FILE_NAME)
   return stats
 
 
@@ -229,7 +232,14 @@ def load_stats(store: LatentStore, num_clips: int) -> LatentStats:
     FileNotFoundError: there are none.
     StatsError: they belong to other latents.
   """
-  file = store.path / FILE_NAME
+  return LatentStats(**load_tensors(store, num_clips, FILE_NAME))
+
+
+def load_tensors(
+  store: LatentStore, num_clips: int, file_name: str
+) -> dict[str, np.ndarray]:
+  """Reads what `save_tensors` wrote; see `load_stats`."""
+  file = store.path / file_name
   try:
     with safetensors.safe_open(file, "np") as tensors:
       about = tensors.metadata() or {}
@@ -243,14 +253,20 @@ def load_stats(store: LatentStore, num_clips: int) -> LatentStats:
         f"{file}: {field} is {about.get(field)!r}, the store wants {value!r}; "
         "delete the file and it will be computed again"
       )
-  return LatentStats(**values)
+  return values
 
 
-def _save_stats(stats: LatentStats, store: LatentStore, num_clips: int) -> None:
+def save_tensors(
+  values: Mapping[str, np.ndarray],
+  store: LatentStore,
+  num_clips: int,
+  file_name: str,
+) -> None:
+  """Writes tensors beside a store, with what they were computed from."""
   content = safetensors.numpy.save(
-    stats._asdict(), metadata=_about(store, num_clips)
+    dict(values), metadata=_about(store, num_clips)
   )
-  file: Path = store.path / FILE_NAME
+  file: Path = store.path / file_name
   # A store may be shared, read-only. All processes compute the same.
   if jax.process_index() == 0 and os.access(file.parent, os.W_OK):
     manifest_lib.write_atomically(file, content)

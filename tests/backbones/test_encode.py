@@ -77,6 +77,9 @@ def test_latents_are_normalized_by_token(toy, clips):
   expected = (raw - raw.mean(-1, keepdims=True)) / np.sqrt(
     raw.var(-1, keepdims=True) + 1e-6
   )
+  plain = dataclasses.replace(toy, layernorm=False)
+  same = jax.jit(plain.encode)(plain.params, clips[0])
+  np.testing.assert_array_equal(same, raw.astype(np.float32))
   assert latents.shape == (2, 8, 2, 2, 24)
   np.testing.assert_allclose(latents, expected, atol=1e-4)
 

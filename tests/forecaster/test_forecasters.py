@@ -250,7 +250,7 @@ def test_dropped_context_is_not_seen():
     ("regression", "loss", "l1"),
     ("energy", "norm", "slot"),
     ("sampler", "grid", "linear"),
-    ("normalize", "stats", "per_element"),
+    ("normalize", "stats", "per_token"),
     ("normalize", "target_transform", "residual"),
   ],
 )

@@ -34,6 +34,12 @@ def fixture_statistics(data):
     time_mean=clip.mean((0, 2, 3)),
     time_std=clip.std((0, 2, 3)),
     residual_std=residual.std((0, 2, 3)),
+    element_mean=clip.mean(0),
+    element_std=clip.std(0),
+    linear_factor=np.linspace(-0.2, 0.5, SPEC.tf * SPEC.channels).reshape(
+      SPEC.tf, SPEC.channels
+    ),
+    linear_std=1.5 * residual.std((0, 2, 3)),
   )
 
 
@@ -123,3 +129,44 @@ def test_runs_under_jit(data, statistics):
     rtol=1e-5,
     atol=1e-6,
   )
+
+
+def test_residual_is_counted_from_the_extrapolation(data, statistics):
+  context, future = data
+  transform = transforms.make_transform(
+    SPEC, statistics, target_transform="residual_linear"
+  )
+  out = transform.invert_future(jnp.zeros_like(future), context)
+  speed = context[:, -1] - context[:, -2]
+  for slot, factor in enumerate(statistics.linear_factor):
+    expected = context[:, -1] + factor * speed
+    np.testing.assert_allclose(out[:, slot], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_elements_are_standardized_each(data, statistics):
+  context, future = data
+  transform = transforms.make_transform(SPEC, statistics, "per_element", "none")
+  both = np.concatenate(
+    [transform.context(context), transform.future(future, context)], axis=1
+  )
+  np.testing.assert_allclose(both.mean(0), 0, atol=1e-4)
+  np.testing.assert_allclose(both.std(0), 1, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+  ("stats", "target"),
+  [("per_element", "none"), ("per_channel", "residual_linear")],
+)
+def test_what_statistics_lack_is_named(statistics, stats, target):
+  del statistics.element_mean, statistics.linear_std
+  with pytest.raises(ValueError, match="compute_scales"):
+    transforms.make_transform(SPEC, statistics, stats, target)
+
+
+def test_futures_without_target_are_left_alone(data, statistics):
+  context, future = data
+  plain = transforms.make_transform(SPEC, statistics, project_ln=True)
+  bare = plain.without_target()
+  np.testing.assert_array_equal(bare.context(context), plain.context(context))
+  np.testing.assert_array_equal(bare.future(future, context), future)
+  np.testing.assert_array_equal(bare.invert_future(future, context), future)

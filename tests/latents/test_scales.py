@@ -1,0 +1,94 @@
+"""Further statistics, against all latents at once."""
+
+import numpy as np
+import pytest
+from noise_store import NUM_CLIPS, make_example
+
+from forecasting.latents import normalize, scales
+
+
+@pytest.fixture(name="latents")
+def fixture_latents():
+  clips = [make_example(i) for i in range(NUM_CLIPS)]
+  context = np.stack([clip["context"] for clip in clips]).astype(np.float64)
+  future = np.stack([clip["clip"][2:] for clip in clips]).astype(np.float64)
+  return context, future
+
+
+def _expected(context, future):
+  sequence = np.concatenate([context, future], axis=1)
+  last, speed = context[:, -1], context[:, -1] - context[:, -2]
+  change = future - last[:, None]
+  factor = np.empty(change.shape[1:2] + change.shape[-1:])
+  std = np.empty_like(factor)
+  for slot in range(factor.shape[0]):
+    for channel in range(factor.shape[1]):
+      x, y = speed[..., channel].ravel(), change[:, slot, ..., channel].ravel()
+      factor[slot, channel] = np.linalg.lstsq(x[:, None], y, rcond=None)[0][0]
+      std[slot, channel] = np.sqrt(
+        np.mean((y - factor[slot, channel] * x) ** 2)
+      )
+  return {
+    "mean": sequence.mean((0, 1, 2, 3)),
+    "residual_std": change.std((0, 2, 3)),
+    "element_mean": sequence.mean(0),
+    "element_std": sequence.std(0),
+    "linear_factor": factor,
+    "linear_std": std,
+  }
+
+
+def _check(found, expected):
+  for name, value in expected.items():
+    np.testing.assert_allclose(
+      getattr(found, name), value, rtol=2e-5, atol=2e-5, err_msg=name
+    )
+
+
+def test_statistics_of_channels(write, latents):
+  store = write()
+  found = scales.compute_scales(store, normalize.compute_stats(store))
+  _check(found, _expected(*latents))
+  assert found.basis.shape == (5, 0) and found.explained == 1
+
+
+@pytest.mark.parametrize("components", [2, 5])
+def test_statistics_of_components(write, latents, components):
+  store = write()
+  stats = normalize.compute_stats(store)
+  found = scales.compute_scales(store, stats, components)
+  rows = np.concatenate(latents, axis=1).reshape(-1, 5)
+  variances = np.linalg.eigvalsh(np.cov(rows.T, ddof=0))[::-1]
+  assert found.basis.shape == (5, components)
+  np.testing.assert_allclose(
+    found.basis.T @ found.basis, np.eye(components), atol=1e-6
+  )
+  np.testing.assert_allclose(
+    found.std, np.sqrt(variances[:components]), rtol=1e-5
+  )
+  share = variances[:components].sum() / variances.sum()
+  np.testing.assert_allclose(found.explained, share, rtol=1e-6)
+  basis = found.basis.astype(np.float64)
+  _check(found, _expected(*((x - stats.mean) @ basis for x in latents)))
+  if components == 5:
+    there = (rows - found.center) @ basis
+    np.testing.assert_allclose(there @ basis.T + found.center, rows, atol=1e-5)
+
+
+def test_kept_with_the_store_by_number_of_components(write, monkeypatch):
+  store = write()
+  stats = normalize.compute_stats(store)
+  first = scales.compute_scales(store, stats, 2)
+  with monkeypatch.context() as patch:
+    patch.setattr(type(store), "read", None)  # a second pass would fail
+    again = scales.compute_scales(store, stats, 2)
+    with pytest.raises(TypeError):
+      scales.compute_scales(store, stats, 3)
+  for one, two in zip(first, again, strict=True):
+    np.testing.assert_array_equal(one, two)
+
+
+def test_more_components_than_channels_are_refused(write):
+  store = write()
+  with pytest.raises(ValueError, match="have 5 channels"):
+    scales.compute_scales(store, normalize.compute_stats(store), 6)
