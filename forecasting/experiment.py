@@ -19,13 +19,13 @@ from ml_collections import ConfigDict
 
 from forecasting import encoders, evaluator, extract, scoring, trainees
 from forecasting.backbones.encode import load_backbone
-from forecasting.forecaster import baselines, registry
+from forecasting.forecaster import baselines, registry, rollout
 from forecasting.forecaster.base import FittedForecaster, LatentSpec
-from forecasting.latents import normalize
+from forecasting.latents import normalize, scales
 from forecasting.latents.store import LatentStore
 from forecasting.readouts.heads import Head
 from forecasting.report.results import Row
-from forecasting.samples import predict
+from forecasting.samples import decode, predict
 from forecasting.samples.panels import Panels
 from forecasting.shapes import Params
 from forecasting.tasks import TASKS
@@ -35,6 +35,18 @@ _OUTPUT_BASELINES = {
   "persistence_output": baselines.persistence_output,
   "constant_velocity": baselines.constant_velocity,
 }
+# Those that forecast any number of frames.
+_LONG_BASELINES = (*_OUTPUT_BASELINES, "persistence_latent", "oracle_future")
+# Of a row of longer clips, what the row of the usual ones tells of them.
+_LONG_FIELDS = (
+  "frames",
+  "num_examples",
+  "num_rows",
+  "num_samples",
+  "calls_per_sample",
+  "eval_list_hash",
+  "scores",
+)
 # Training clips that baselines are fitted to: enough that S draws of an example
 # hardly repeat, few enough to stay in memory.
 _BANK_CLIPS = 512
@@ -46,7 +58,7 @@ class Experiment:
 
   Attributes:
     config: of the run.
-    stores: split to latents; `futures` only if the data has them.
+    stores: split to latents; `futures` and `horizon` only if the data has them.
     spec: shape of the latents of a clip.
     stats: of the training latents.
   """
@@ -54,7 +66,7 @@ class Experiment:
   config: ConfigDict
   stores: Mapping[str, LatentStore]
   spec: LatentSpec
-  stats: normalize.LatentStats
+  stats: normalize.LatentStats | scales.Scales
 
   @property
   def tubelet(self) -> int:
@@ -112,18 +124,21 @@ class Experiment:
         self._head(task),
         params[trainees.readout_name(task)],
         TASKS[task].labels,
+        decode.Window(self.spec.tc + self.spec.tf, self.spec.tc),
       )
       for task in self.config.tasks
     }
 
   def predictors(
-    self, params: Mapping[str, Params], step: int
+    self, params: Mapping[str, Params], step: int, windows: int = 1
   ) -> Iterator[predict.Predictor]:
     """Yields all that is compared: forecasters, baselines, oracle.
 
     Args:
       params: trainee name to averaged parameters.
       step: of the checkpoint they are from.
+      windows: of the training's length that are forecast; what only knows one
+        is left out of more.
     """
     config = self.config
     readouts = self.readouts(params)
@@ -135,7 +150,7 @@ class Experiment:
       "tubelet": self.tubelet,
     }
     for name in config.forecasters:
-      forecaster = self._forecaster(name)
+      forecaster = self._forecaster(name, windows)
       yield predict.latent_predictor(
         forecaster,
         params[trainees.forecaster_name(name)],
@@ -144,6 +159,8 @@ class Experiment:
         **common,
       )
     for name in config.baselines:
+      if windows > 1 and name not in _LONG_BASELINES:
+        continue
       if name in _OUTPUT_BASELINES:
         yield predict.output_predictor(
           name, _OUTPUT_BASELINES[name], config.data.num_context
@@ -159,7 +176,7 @@ class Experiment:
           num_context=config.data.num_context,
         )
       else:
-        forecaster = self._forecaster(name)
+        forecaster = self._forecaster(name, windows)
         is_fitted = isinstance(forecaster, FittedForecaster)
         fitted = forecaster.fit(self._bank()) if is_fitted else {}
         yield predict.latent_predictor(
@@ -188,30 +205,68 @@ class Experiment:
       "host": platform.machine(),
     }
     readouts = self.readouts(params)
-    futures = self.stores.get("futures")
+    beyond = self._beyond(params, step)
     rows = evaluator.evaluate(
       self.predictors(params, step),
       predict.perception_predictor(readouts),
       self.stores["eval"],
-      scoring.Settings(
-        tasks=tuple(config.tasks),
-        num_context=config.data.num_context,
-        num_frames=config.data.num_frames,
-        batch_size=config.eval.batch_size,
-        bootstrap=config.eval.bootstrap,
-        bootstrap_frechet=config.eval.bootstrap_frechet,
-        futures_per_context=config.data.futures_per_context if futures else 0,
-      ),
-      futures=futures,
+      self.settings(),
+      futures=self.stores.get("futures"),
       readout_futures=predict.oracle_predictor(readouts, self.spec.tc),
       panels=panels,
     )
     for row in rows:
-      yield about | row
+      yield about | row | beyond.get((row["task"], row["forecaster"]), {})
 
-  def _forecaster(self, name: str):
+  def settings(self, num_frames: int | None = None) -> scoring.Settings:
+    """Returns how forecasts are scored.
+
+    Args:
+      num_frames: of a clip; None for those of training.
+    """
+    config, has_futures = self.config, "futures" in self.stores
+    return scoring.Settings(
+      tasks=tuple(config.tasks),
+      num_context=config.data.num_context,
+      num_frames=num_frames or config.data.num_frames,
+      batch_size=config.eval.batch_size,
+      bootstrap=config.eval.bootstrap,
+      bootstrap_frechet=config.eval.bootstrap_frechet,
+      futures_per_context=config.data.futures_per_context if has_futures else 0,
+    )
+
+  def _beyond(
+    self, params: Mapping[str, Params], step: int
+  ) -> dict[tuple[str, str], dict[str, Any]]:
+    """Scores longer clips: (task, forecaster) to a row's `horizon`."""
+    store = self.stores.get("horizon")
+    if store is None:
+      return {}
+    data, num_frames = self.config.data, store.manifest.num_frames
+    added = data.num_frames - data.num_context
+    rows = evaluator.evaluate(
+      self.predictors(params, step, (num_frames - data.num_context) // added),
+      predict.perception_predictor(self.readouts(params)),
+      store,
+      self.settings(num_frames),
+    )
+    return {
+      (row["task"], row["forecaster"]): {
+        "horizon": {
+          name: value
+          for name, value in row.items()
+          if name in _LONG_FIELDS or name.endswith("_per_lead")
+        }
+      }
+      for row in rows
+    }
+
+  def _forecaster(self, name: str, windows: int = 1):
+    spec = self.spec
+    if name in registry.TRAINING_FREE:
+      spec = rollout.long_spec(spec, windows)
     return registry.make_forecaster(
-      name, self.config.forecaster, self.spec, self.stats
+      name, self.config.forecaster, spec, self.stats, windows
     )
 
   def _bank(self) -> dict[str, np.ndarray]:
@@ -253,8 +308,19 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
     config=config,
     stores=stores,
     spec=LatentSpec(context_slots, slots - context_slots, h, w, channels),
-    stats=normalize.compute_stats(stores["train"]),
+    stats=_statistics(config.forecaster, stores["train"]),
   )
+
+
+def _statistics(
+  forecaster: ConfigDict, store: LatentStore
+) -> normalize.LatentStats | scales.Scales:
+  """Returns what the config's transforms read of the training latents."""
+  stats = normalize.compute_stats(store)
+  if not registry.needs_scales(forecaster):
+    return stats
+  components = registry.num_components(forecaster.compress)
+  return scales.compute_scales(store, stats, components)
 
 
 def _open_stores(config: ConfigDict, workdir: Path) -> dict[str, LatentStore]:
@@ -262,15 +328,21 @@ def _open_stores(config: ConfigDict, workdir: Path) -> dict[str, LatentStore]:
 
   Raises:
     ValueError: stores written elsewhere are not what the config says.
+    StoreError: the disk has no room for the latents.
   """
   if config.latents.path is None:
     backbone = encoders.load(config)
     splits = ["train", "eval"]
     if config.data.name == "mujoco_scenes" and config.data.future_contexts:
       splits.append("futures")
+    if config.data.horizon_frames:
+      splits.append("horizon")
+    sources = dict.fromkeys(splits)
+    if config.latents.extract_if_missing:
+      sources = extract.open_sources(config, splits, workdir, backbone)
     return {
-      split: extract.ensure_store(config, split, workdir, backbone)
-      for split in splits
+      split: extract.ensure_store(config, split, workdir, backbone, source)
+      for split, source in sources.items()
     }
   stores = {}
   for split in ("train", "eval"):

@@ -4,6 +4,7 @@ Source: forecaster.md section 3, paper 3.2. One function serves extraction and
 the leak check, so what is checked is what is stored.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -57,18 +58,55 @@ def encode_clips(
 
   Returns:
     Context latents and clip latents, float32. The context does not depend on
-    later frames unless the mode is 'leaky_full_clip'.
+    later frames unless the mode is 'leaky_full_clip'. Clips longer than the
+    backbone's are encoded in windows, each of which begins with the last
+    `num_context` frames of the one before and adds the slots of its others.
   """
   frames = preprocess(video, backbone.spec.resolution)
   keys = ()
   if backbone.spec.stochastic and example_ids is not None:
     keys = (jax.vmap(jax.random.key)(example_ids),)
-  clip = backbone.encode(params, frames, *keys)
+  # An encoder that names no length takes any.
+  window = min(
+    frames.shape[1], getattr(backbone.spec, "num_frames", frames.shape[1])
+  )
+  clip = _encode_windows(
+    lambda part: backbone.encode(params, part, *keys),
+    frames,
+    window,
+    num_context,
+  )
   if backbone.context_mode == "leaky_full_clip":
-    context = backbone.encode_leaky(params, frames, num_context, *keys)
+    first = frames[:, :window]
+    context = backbone.encode_leaky(params, first, num_context, *keys)
   else:
     context = backbone.encode_context(params, frames[:, :num_context], *keys)
   return context.astype(jnp.float32), clip.astype(jnp.float32)
+
+
+def _encode_windows(
+  encode: Callable[[Array], Array],
+  frames: Float[Array, "B T R R 3"],
+  window: int,
+  num_context: int,
+) -> Float[Array, "B t h w C"]:
+  """Encodes window by window; see `encode_clips`.
+
+  Raises:
+    ValueError: the clip is no whole number of windows.
+  """
+  step, count = window - num_context, frames.shape[1]
+  if count < window or (count > window and (count - num_context) % step):
+    raise ValueError(
+      f"a clip of {count} frames is no whole number of windows of {window} that"
+      f" share {num_context}: set data.horizon_frames"
+    )
+  parts = []
+  for start in range(0, count - window + 1, step):
+    part = encode(frames[:, start : start + window])
+    shared = part.shape[1] * num_context // window if parts else 0
+    parts.append(part[:, shared:])
+  return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
 
 
 def preprocess(

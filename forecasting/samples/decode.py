@@ -1,4 +1,11 @@
-"""Sampled futures -> frozen readout -> task outputs."""
+"""Sampled futures -> frozen readout -> task outputs.
+
+Readouts know clips of one length. A longer one is read window by window, each
+beginning with as many slots of the one before as a context has, and points and
+boxes are queried where the window before left them.
+"""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +15,75 @@ from forecasting.readouts import heads
 from forecasting.shapes import Batch, Context, Latents, Params, Samples
 
 
+@dataclasses.dataclass(frozen=True)
+class Window:
+  """What a readout sees at a time.
+
+  Attributes:
+    slots: latent slots of the clips it was trained on.
+    overlap: slots that a window shares with the one before.
+  """
+
+  slots: int
+  overlap: int
+
+
+def read_windows(
+  head: heads.Head,
+  params: Params,
+  latents: Latents,
+  labels: Batch,
+  window: Window | None,
+) -> dict[str, jax.Array]:
+  """Reads out clips of any number of windows.
+
+  Args:
+    head: readout head of the task.
+    params: its trained parameters.
+    latents: of all slots.
+    labels: of the clips; only the queries of frame 0 are used.
+    window: what the head takes; None: the whole clip.
+
+  Returns:
+    The head's outputs for all frames: [B T ...].
+
+  Raises:
+    ValueError: the clip is no whole number of windows.
+  """
+  slots = latents.shape[1]
+  if window is None or slots == window.slots:
+    return heads.read_out(head, params, latents, labels)
+  step = window.slots - window.overlap
+  if slots < window.slots or (slots - window.overlap) % step:
+    raise ValueError(
+      f"{slots} latent slots are no whole windows of {window.slots} slots that"
+      f" share {window.overlap}: set data.horizon_frames"
+    )
+  frames = head.num_frames // window.slots
+  parts = []
+  for start in range(0, slots - window.overlap, step):
+    seen = latents[:, start : start + window.slots]
+    found = heads.read_out(head, params, seen, labels)
+    labels = {
+      name: found[name][:, step * frames :]
+      for name in ("tracks", "boxes")
+      if name in found
+    }
+    shared = window.overlap * frames if parts else 0
+    parts.append({name: value[:, shared:] for name, value in found.items()})
+  return {
+    name: jnp.concatenate([part[name] for part in parts], axis=1)
+    for name in parts[0]
+  }
+
+
 def decode(
   head: heads.Head,
   params: Params,
   context: Context,
   futures: Samples,
   labels: Batch,
+  window: Window | None = None,
 ) -> dict[str, jax.Array]:
   """Reads out `[context ; future]` for every sample.
 
@@ -23,6 +93,7 @@ def decode(
     context: latents of the context frames, encoded alone.
     futures: sampled latents of the future slots.
     labels: of the clips; only the queries of frame 0 are used.
+    window: what the head takes; None: whole clips.
 
   Returns:
     The head's outputs for all frames, with a sample axis: [B S T ...].
@@ -30,7 +101,7 @@ def decode(
 
   def one(future: Latents) -> dict[str, jax.Array]:
     latents = jnp.concatenate([context, future], axis=1)
-    return heads.read_out(head, params, latents, labels)
+    return read_windows(head, params, latents, labels, window)
 
   # One sample at a time: the attention weights of a dense head over all
   # samples at once would take gigabytes.
@@ -39,11 +110,15 @@ def decode(
 
 
 def perceive(
-  head: heads.Head, params: Params, clip: Latents, labels: Batch
+  head: heads.Head,
+  params: Params,
+  clip: Latents,
+  labels: Batch,
+  window: Window | None = None,
 ) -> dict[str, jax.Array]:
   """Reads out the latents of observed clips: [B 1 T ...].
 
   The same readout without any forecast: the perception column.
   """
-  outputs = heads.read_out(head, params, clip, labels)
+  outputs = read_windows(head, params, clip, labels, window)
   return jax.tree.map(lambda x: x[:, None], outputs)

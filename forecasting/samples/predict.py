@@ -24,8 +24,8 @@ from forecasting.shapes import Batch, Params, PRNGKey
 Outputs = dict[str, np.ndarray]
 
 # Of the module, so that predictors of equal shapes share what is compiled.
-_decode = jax.jit(decode.decode, static_argnums=0)
-_perceive = jax.jit(decode.perceive, static_argnums=0)
+_decode = jax.jit(decode.decode, static_argnums=(0, 5))
+_perceive = jax.jit(decode.perceive, static_argnums=(0, 4))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +36,13 @@ class Readout:
     head: its module.
     params: its parameters.
     labels: keys of a batch it takes its queries from.
+    window: what it sees of longer clips; None: whole clips.
   """
 
   head: heads.Head
   params: Params
   labels: tuple[str, ...]
+  window: decode.Window | None = None
 
   def select(self, batch: Batch) -> dict[str, Any]:
     """Returns the labels that hold the queries, and no others."""
@@ -173,6 +175,7 @@ def perception_predictor(readouts: Mapping[str, Readout]) -> Predictor:
           readouts[task].params,
           jnp.asarray(batch["clip"]),
           readouts[task].select(batch),
+          readouts[task].window,
         )
       )
       for task in tasks
@@ -219,6 +222,7 @@ def _decoded(
           context,
           drawn,
           readouts[task].select(batch),
+          readouts[task].window,
         )
       )
       for task in tasks

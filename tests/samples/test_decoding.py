@@ -53,6 +53,35 @@ def test_later_labels_do_not_reach_the_readout(task):
     np.testing.assert_array_equal(first[name], second[name])
 
 
+@pytest.mark.parametrize("task", ["pixels", "points", "boxes"])
+def test_longer_clips_are_read_window_by_window(task):
+  head, params, context, futures, labels = setup(task)
+  # Two slots of two frames a window, of which the next one shares the second.
+  window = decode.Window(slots=2, overlap=1)
+  more = np.concatenate([futures, futures[:, ::-1]], axis=2)
+  found = decode.decode(head, params, context, more, labels, window)
+  for s in range(3):
+    latents = np.concatenate([context, more[:, s]], axis=1)
+    first = heads.read_out(head, params, latents[:, :2], labels)
+    queries = {
+      name: np.asarray(first[name])[:, 2:]
+      for name in ("tracks", "boxes")
+      if name in first
+    }
+    second = heads.read_out(head, params, latents[:, 1:], queries)
+    for name, value in found.items():
+      assert value.shape[2] == 6
+      np.testing.assert_allclose(value[:, s, :4], first[name], atol=1e-5)
+      np.testing.assert_allclose(
+        value[:, s, 4:], np.asarray(second[name])[:, 2:], atol=1e-5
+      )
+  if task == "points":
+    with pytest.raises(ValueError, match="no whole windows"):
+      decode.decode(
+        head, params, context, more, labels, decode.Window(slots=5, overlap=1)
+      )
+
+
 def test_panels_keep_the_first_clips_and_three_samples(tmp_path):
   rng = np.random.default_rng(0)
   batch = {
