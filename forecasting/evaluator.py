@@ -137,6 +137,7 @@ def _row(
 ) -> Row:
   spec = TASKS[task]
   values = dict(result.values)
+  per_lead = values.pop(scoring.PER_LEAD)
   scores, total = summary.sample_scores(
     values.pop(spec.metric), spec.higher_is_better, settings.bootstrap
   )
@@ -163,6 +164,7 @@ def _row(
       "mean": _rounded(total.example_mean),
       "best": _rounded(total.example_best(spec.higher_is_better)),
     },
+    "metric_per_lead": summary.means_per_lead(per_lead),
     **fields,
   }
 

@@ -13,7 +13,10 @@ from forecasting.metrics import vectors
 from forecasting.samples.panels import Panels
 from forecasting.samples.predict import Predictor
 from forecasting.shapes import Batch
-from forecasting.tasks import TASKS, visible
+from forecasting.tasks import TASKS, scores_per_lead, visible
+
+# The headline metric of every frame ahead, among the values of a `Scored`.
+PER_LEAD = "per_lead"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,8 +139,9 @@ def _score_batch(
   for task, output in outputs.items():
     output = {key: value[:kept] for key, value in output.items()}
     start = settings.num_context
+    per_lead = scores_per_lead(TASKS[task], output, labels, start)
     scored[task] = Scored(
-      TASKS[task].scores(output, labels, start),
+      TASKS[task].scores(output, labels, start) | {PER_LEAD: per_lead},
       TASKS[task].vectors(output, labels, start),
     )
     if panels is not None:

@@ -49,6 +49,39 @@ class Task:
   vectors: Callable[[Outputs, Labels, int], vectors.Vectors]
 
 
+# Labels with a frame axis.
+_PER_FRAME = ("video", "depth", "tracks", "visible", "boxes", "box_mask")
+
+
+def scores_per_lead(
+  task: Task, outputs: Outputs, labels: Labels, start: int
+) -> np.ndarray:
+  """Returns the headline metric of every frame from `start` on by itself.
+
+  Args:
+    task: a value of TASKS.
+    outputs: of the readout, [B S T ...].
+    labels: of the clips.
+    start: first frame that is scored, at least 1.
+
+  Returns:
+    One value per clip, sample and frame ahead, [B S Tf]; NaN where a frame has
+    nothing to score.
+  """
+  num_frames = len(np.asarray(labels[task.labels[0]])[0])
+  found = []
+  for frame in range(start, num_frames):
+    # A clip of the frame and the one before, which stands for the query's.
+    pair = slice(frame - 1, frame + 1)
+    now = {name: value[:, :, pair] for name, value in outputs.items()}
+    truth = {
+      name: labels[name][:, pair] if name in _PER_FRAME else labels[name]
+      for name in task.labels
+    }
+    found.append(task.scores(now, truth, 1)[task.metric])
+  return np.stack(found, axis=-1)
+
+
 def to_unit_range(video: np.ndarray) -> np.ndarray:
   """Returns frames in [0, 1]: uint8 is divided by 255."""
   video = np.asarray(video)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from forecasting.tasks import TASKS, to_unit_range, visible
+from forecasting.tasks import TASKS, scores_per_lead, to_unit_range, visible
 
 START, SAMPLES = 4, 2
 
@@ -91,3 +91,21 @@ def test_visible_if_both_chances_multiply_to_more_than_a_half(
     "certainty_logit": np.array([logits[1]]),
   }
   assert visible(outputs).tolist() == [expected]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_frame_is_scored_by_itself(labels, task):
+  row, outputs = TASKS[task], perfect(labels)[task]
+  name = next(iter(outputs))
+  outputs[name] = outputs[name].copy()
+  outputs[name][:, 1, 7] += 0.3
+  found = scores_per_lead(row, outputs, labels, START)
+  assert found.shape == (3, SAMPLES, 12)
+  best = {"pixels": 100.0, "depth": 0.0}.get(task, 1.0)
+  wrong = np.abs(found - best) > 1e-6
+  assert np.all(wrong[:, 1, 7 - START])
+  wrong[:, 1, 7 - START] = False
+  assert not np.any(wrong)
+  if task in ("pixels", "boxes"):  # means over frames of equal weight
+    mean = row.scores(outputs, labels, START)[row.metric]
+    np.testing.assert_allclose(found.mean(-1), mean, rtol=1e-5)

@@ -115,12 +115,23 @@ def _proper(
       )
     )
 
+  crps = proper.crps(rows.pred, rows.truth)
   scores = {
     "energy_score": mean(proper.energy_score(rows.pred, rows.truth)),
-    "crps": mean(proper.crps(rows.pred, rows.truth).mean(axis=1)),
+    "crps": mean(crps.mean(axis=1)),
+  }
+  by_lead = {
+    "energy_score_per_lead": proper.energy_score_by_lead(
+      rows.pred, rows.truth, rows.num_frames
+    )
+    .mean(axis=0)
+    .tolist(),
+    "crps_per_lead": crps.reshape(len(crps), rows.num_frames, -1)
+    .mean(axis=(0, 2))
+    .tolist(),
   }
   if rows.num_samples == 1:
-    return scores, {}
+    return scores, by_lead
   spread, error = proper.spread_skill_terms(
     rows.pred, rows.truth, rows.num_frames
   )
@@ -133,11 +144,30 @@ def _proper(
       num_replicates=num_replicates,
     )
   )
-  histogram = proper.rank_histogram(rows.pred, rows.truth)[0]
-  return scores, {
+  histogram = proper.rank_histogram(rows.pred, rows.truth)
+  # Of few clips even a calibrated forecast's histogram is not quite flat.
+  deviation = float(proper.rank_deviation(histogram)[0])
+  scores["rank_deviation"] = {"value": deviation, "low": np.nan, "high": np.nan}
+  scores["spread"] = mean(np.square(rows.pred.std(axis=1, ddof=1)).mean(axis=1))
+  return scores, by_lead | {
     "spread_skill_per_lead": ratio_per_lead(spread, error),
-    "rank_histogram": histogram.tolist(),
+    "rank_histogram": histogram[0].tolist(),
+    "rank_deviation_per_lead": proper.rank_deviation(
+      proper.rank_histogram(rows.pred, rows.truth, rows.num_frames)
+    ).tolist(),
   }
+
+
+def means_per_lead(values: Float[Array, "B S Tf"]) -> list[float]:
+  """Returns the mean over samples, then clips, of every frame ahead.
+
+  Args:
+    values: NaN where there is none.
+  """
+  return [
+    aggregate.aggregate(values[..., lead]).mean
+    for lead in range(values.shape[-1])
+  ]
 
 
 def ratio_per_lead(

@@ -1,9 +1,11 @@
 """The scores of a result row, against the metrics they are made of."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from forecasting.metrics import frechet, proper, summary
+from forecasting.metrics import frechet, frechet_bootstrap, proper, summary
 from forecasting.metrics.vectors import Vectors
 
 
@@ -34,6 +36,36 @@ def test_distribution_scores_are_those_of_the_metrics():
   assert len(fields["spread_skill_per_lead"]) == 2
   assert sum(fields["rank_histogram"]) == pytest.approx(1.0)
   assert fields["fd_rows"] == [40, 240]
+  assert len(fields["fd_1_replicates"]) == 10  # of one sample per clip
+  assert fields["fd_1_replicates"] == pytest.approx(
+    frechet_bootstrap.frechet_replicates(vectors.first_sample(), 10), rel=1e-5
+  )
+  halves = [
+    dataclasses.replace(
+      vectors,
+      pred=vectors.pred[..., part],
+      truth=vectors.truth[:, part],
+      num_frames=1,
+    )
+    for part in (slice(0, 2), slice(2, 4))
+  ]
+  alone = [summary.distribution_scores(half, 5, 5)[0] for half in halves]
+  for name in ("energy_score", "crps", "rank_deviation"):
+    expected = [scores[name]["value"] for scores in alone]
+    np.testing.assert_allclose(fields[f"{name}_per_lead"], expected)
+  counts = np.zeros(7)
+  for row, truth in zip(vectors.pred, vectors.truth):
+    for column, value in zip(row.T, truth):
+      counts[(column < value).sum()] += 1
+  deviation = np.abs(counts / counts.sum() - 1 / 7).sum() / 2
+  assert scores["rank_deviation"]["value"] == pytest.approx(deviation)
+  variance = np.mean([row.var(0, ddof=1).mean() for row in vectors.pred])
+  assert scores["spread"]["value"] == pytest.approx(variance)
+
+
+def test_means_of_each_frame_leave_out_what_has_no_value():
+  values = np.array([[[1.0, 2.0], [3.0, np.nan]], [[np.nan] * 2] * 2])
+  assert summary.means_per_lead(values) == [2.0, 2.0]
 
 
 def test_one_sample_has_no_spread_and_one_frechet_distance():
