@@ -1,6 +1,7 @@
 """Notebooks: valid, in smoke form, and of commands and fields that exist."""
 
 import ast
+import importlib.util
 import json
 import re
 import runpy
@@ -62,13 +63,34 @@ def test_notebook_uses_binaries_configs_and_fields_that_exist(path):
   assert {a or b for a, b in flags} == {"config", "workdir"}
 
 
-@pytest.mark.slow
-def test_bring_your_own_runs_from_top_to_bottom(tmp_path, monkeypatch):
-  (path,) = [p for p in NOTEBOOKS if p.stem.startswith("bring")]
-  monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+def _run_with_kernel(path, first):
+  """Runs a notebook as Jupyter does, its first cell replaced."""
+  nbclient = pytest.importorskip("nbclient")
+  nbformat = pytest.importorskip("nbformat")
+  pytest.importorskip("ipykernel")
+  notebook = nbformat.read(path, as_version=4)
+  next(c for c in notebook.cells if c.cell_type == "code").source = first
+  nbclient.NotebookClient(notebook, timeout=1800).execute()
+
+
+def _run_as_program(path, first):
+  """Runs the code of a notebook, its first cell replaced."""
   names = {}
-  for number, code in enumerate(_code(path)):
+  for number, code in enumerate([first, *_code(path)[1:]]):
     exec(compile(code, f"{path.name} cell {number}", "exec"), names)
-    if number == 0:
-      names["FOLDER"] = str(tmp_path)
-  assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", [_run_with_kernel, _run_as_program])
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_from_top_to_bottom(path, run, tmp_path, monkeypatch):
+  if run is _run_as_program and importlib.util.find_spec("nbclient"):
+    pytest.skip("runs with nbclient")
+  monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+  first, count = re.subn(
+    r"(WORKDIR|FOLDER) = .*", rf"\1 = {str(tmp_path)!r}", _code(path)[0]
+  )
+  assert count == 1
+  run(path, first)
+  (report,) = tmp_path.rglob("report.html")
+  assert report.stat().st_size > 0

@@ -4,12 +4,13 @@
 the report reads, so a resumed run continues it without gaps or repetition.
 """
 
+import contextlib
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,12 @@ class MetricsLog:
 
     Raises:
       ImportError: `tensorboard` without the extra installed.
+      OSError: disk full or not writable.
     """
-    path = workdir / METRICS
-    _truncate(path, step)
-    self._file = path.open("a")
+    self._path = workdir / METRICS
+    with _reporting(self._path):
+      _truncate(self._path, step)
+      self._file = self._path.open("a")
     self._writers: dict[str, Any] = {}
     self._create = _tensorboard(workdir) if tensorboard else None
 
@@ -46,11 +49,15 @@ class MetricsLog:
       step: updates done.
       trainee: whose scalars these are.
       scalars: name to value; NaN and infinity, which JSON lacks, become null.
+
+    Raises:
+      OSError: disk full or not writable.
     """
     row = {"step": step, "trainee": trainee}
     row |= {k: v if math.isfinite(v) else None for k, v in scalars.items()}
-    self._file.write(json.dumps(row) + "\n")
-    self._file.flush()
+    with _reporting(self._path):
+      self._file.write(json.dumps(row) + "\n")
+      self._file.flush()
     if self._create:
       if trainee not in self._writers:
         self._writers[trainee] = self._create(trainee)
@@ -58,9 +65,22 @@ class MetricsLog:
 
   def close(self) -> None:
     """Flushes everything."""
-    self._file.close()
+    with _reporting(self._path):
+      self._file.close()
     for writer in self._writers.values():
       writer.close()
+
+
+@contextlib.contextmanager
+def _reporting(path: Path) -> Iterator[None]:
+  """Turns a failed write into one message that says what to do."""
+  try:
+    yield
+  except OSError as error:
+    raise OSError(
+      f"cannot write {path}: {error}. Free disk space or mend permissions and "
+      "run again: it resumes from the newest complete checkpoint."
+    ) from error
 
 
 def read_metrics(path: Path, last_step: int | None = None) -> list[dict]:

@@ -67,11 +67,13 @@ def fit(
   """
   check_trainees(trainees)
   abstract = {t.name: t.abstract_state(mesh) for t in trainees}
-  check_workdir(workdir, abstract, keep)
-  keys = replicate(lambda: {t.name: t.key(seed) for t in trainees}, mesh)
-  step_fns = {t.name: compile_step(t, mesh) for t in trainees}
   ends = {t.name: t.steps for t in trainees}
   total = max(ends.values())
+  check_workdir(
+    workdir, abstract, keep + (total // keep_every if keep_every else 0)
+  )
+  keys = replicate(lambda: {t.name: t.key(seed) for t in trainees}, mesh)
+  step_fns = {t.name: compile_step(t, mesh) for t in trainees}
 
   with contextlib.ExitStack() as stack:
     checkpoints = Checkpoints(workdir, keep, keep_every)

@@ -204,19 +204,22 @@ def full_disk(binary, words):
   def fault(suite, name):
     disk = _on_small_disk(suite, name)
     try:
-      workdir, ballast = disk / "run", disk / "ballast"
+      workdir, ballast = disk / name, disk / "ballast"
       process = suite.start(binary, workdir)
       if binary == "main":
         suite.wait_for_step(workdir, 4, process)
       else:
         while process.poll() is None and not list(workdir.rglob("*.json")):
           time.sleep(0.01)
+      os.killpg(process.pid, signal.SIGSTOP)
       with contextlib.suppress(OSError), open(ballast, "wb", 0) as file:
         while True:
           file.write(bytes(1 << 12))
+      os.killpg(process.pid, signal.SIGCONT)
       process.wait(600)
-      if process.returncode == 0:
-        raise NotSurvived(f"{binary} ended well on a full disk")
+      last = " ".join(suite.log(workdir).read_text().splitlines()[-4:])
+      if process.returncode == 0 or "No space left" not in last:
+        raise NotSurvived(f"{binary} ended on a full disk with {last!r}")
       suite.refuse(binary, workdir, words)
       ballast.unlink()
       suite.finish(binary, workdir)

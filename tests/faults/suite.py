@@ -138,7 +138,8 @@ class Suite:
 
   def start(self, binary, workdir, processes=1, **changes):
     """Starts a binary in a process group of its own."""
-    log = open(self.folder / "log", "ab")  # noqa: SIM115
+    # Not in the workdir, whose disk may be full.
+    log = open(self.log(workdir), "ab")  # noqa: SIM115
     return subprocess.Popen(
       self.command(binary, workdir, processes, **changes),
       cwd=tiny_run.ROOT,
@@ -147,6 +148,10 @@ class Suite:
       stderr=log,
       start_new_session=True,
     )
+
+  def log(self, workdir):
+    """Returns the file that started runs of a workdir write to."""
+    return self.folder / f"{workdir.name}.log"
 
   def wait_for_step(self, workdir, step, process):
     """Returns when a run has logged a step."""
