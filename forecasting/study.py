@@ -43,11 +43,16 @@ def plan(cfg: ConfigDict, config_path: str, workdir: Path) -> list[Run]:
     The runs.
 
   Raises:
-    ValueError: `only` names a cell that the study does not have, or the
+    ValueError: `models` or `only` name what the study does not have, or the
       folder of a data set is missing.
     FileNotFoundError: a backbone has no weights and may not run without.
   """
   cells = cell_names(cfg)
+  if strange := sorted(set(cfg.models) - set(cfg.needs)):
+    raise ValueError(
+      f"models: there is no {strange[0]!r}; this study has"
+      f" {', '.join(cfg.needs)}"
+    )
   if unknown := sorted(set(cfg.only) - set(cells)):
     raise ValueError(
       f"only: there is no cell {unknown[0]!r}; the cells are {', '.join(cells)}"

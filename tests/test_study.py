@@ -304,6 +304,9 @@ def test_study_plans_one_process_per_cell(tmp_path):
   cfg.only = ("raw_tiny-9",)
   with pytest.raises(ValueError, match=r"no cell 'raw_tiny-9'"):
     study_binary.plan(cfg, str(path), tmp_path)
+  cfg.models = ("4ds_huge",)
+  with pytest.raises(ValueError, match=r"no '4ds_huge'"):
+    study_binary.plan(cfg, str(path), tmp_path)
 
 
 def test_study_asks_for_weights_and_takes_ones_own(tmp_path, monkeypatch):

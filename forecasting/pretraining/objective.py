@@ -1,5 +1,6 @@
 """What all pretraining objectives have in common."""
 
+import abc
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from forecasting.shapes import Array, Params, PRNGKey
 Losses = tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
 
 
-class Objective:
+class Objective(abc.ABC):
   """A pretraining task: initial parameters and loss.
 
   Subclasses set `init` and `loss`, and the two class attributes where they
@@ -44,10 +45,11 @@ class Objective:
     self.cfg = cfg
     self.network = build_network(spec)
 
+  @abc.abstractmethod
   def init(self, key: PRNGKey) -> Params:
     """Returns random parameters."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def loss(
     self,
     params: Params,
@@ -64,7 +66,6 @@ class Objective:
         clip's place in the batch alone.
       average: averaged parameters, if `uses_average`.
     """
-    raise NotImplementedError
 
   def encoder(self, average: Params) -> Params:
     """Returns what is exported as the backbone's weights."""
