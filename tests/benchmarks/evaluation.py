@@ -206,7 +206,9 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--points", type=int, default=64)
   parser.add_argument("--boxes", type=int, default=25)
   parser.add_argument("--repeats", type=int, default=3)
+  parser.add_argument("--clock", choices=turns.CLOCKS, default="wall")
   options = parser.parse_args(arguments)
+  clock = options.clock
   totals = {"ours": 0.0, "loop": 0.0}
   for name, (ours, loop, data) in cases(
     options.clips, options.samples, options.size, options.points, options.boxes
@@ -215,8 +217,8 @@ def main(arguments: list[str] | None = None) -> None:
       ours(*data), loop(*data), rtol=TOLERANCE, atol=TOLERANCE, err_msg=name
     )
     runs = {
-      "ours": turns.timed(lambda ours=ours, data=data: ours(*data)),
-      "loop": turns.timed(lambda loop=loop, data=data: loop(*data)),
+      "ours": turns.timed(lambda ours=ours, data=data: ours(*data), clock),
+      "loop": turns.timed(lambda loop=loop, data=data: loop(*data), clock),
     }
     seconds = turns.take_turns(runs, options.repeats)
     for side, values in seconds.items():

@@ -7,8 +7,10 @@ Needs the [parity] extra and, for torch.compile, a C++ compiler. One step is
 noise, forward, backward and the AdamW update, without clipping or averaging, in
 float32. Both sides have the same width, depth, heads, tokens and batch; the DiT
 (`dit.py`) sees context and target as one sequence, ours the context in a stream
-of its own. Three processes take turns: ours, PyTorch eager and compiled.
-Prints medians and ratios of neighboring turns; the aim is 1.3 of compiled.
+of its own, which --draws noise levels of an example share. Three processes take
+turns: ours, PyTorch eager and compiled. Prints medians and ratios of
+neighboring turns; the aim is 1.3 of compiled. On one thread --clock=cpu counts
+the seconds of the process alone.
 `--profile` adds where the time goes: the FLOPs of matrix products over the rate
 of one large product in the same framework is the time they must take.
 """
@@ -16,7 +18,6 @@ of one large product in the same framework is the time they must take.
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -53,6 +54,7 @@ def with_jax(options: argparse.Namespace):
   config.model.update(
     width=options.width, depth=options.depth, heads=options.heads
   )
+  config.flow.noise_multiplicity = options.draws
   config.optimizer.update(learning_rate=RATE, clip_norm=0.0, weight_decay=0.01)
   spec = LatentSpec(
     options.tc, options.tf, options.grid, options.grid, options.channels
@@ -67,7 +69,7 @@ def with_jax(options: argparse.Namespace):
     "times": jnp.tile(0.08 * jnp.arange(slots), (options.batch, 1)),
   }
 
-  def step(params, moments, key):
+  def step(params, moments, batch, key):
     def mean_loss(params):
       return forecaster.loss(params, batch, key)[0].mean()
 
@@ -81,15 +83,17 @@ def with_jax(options: argparse.Namespace):
   key = jax.random.key(1)
 
   def run() -> None:
-    *state[:], value = compiled(*state, key)
+    *state[:], value = compiled(*state, batch, key)
     value.block_until_ready()
 
   square = jnp.ones((MATMUL_SIZE, MATMUL_SIZE))
   product = jax.jit(lambda x: x @ x)
   flops = count.count_flops(forecaster.network.config, spec)
   return run, {
-    "rate": matmul_rate(lambda: product(square).block_until_ready()),
-    "flops": 3 * options.batch * (flops.context + flops.call),
+    "rate": matmul_rate(
+      lambda: product(square).block_until_ready(), options.clock
+    ),
+    "flops": 3 * options.batch * (flops.context + options.draws * flops.call),
     "parameters": sum(x.size for x in jax.tree.leaves(params)),
   }
 
@@ -101,8 +105,10 @@ def with_torch(options: argparse.Namespace, is_compiled: bool):
 
   torch.set_num_threads(options.threads)
   torch.manual_seed(0)
+  # Each noise level of an example is a sequence of its own.
   context, future = (
-    torch.from_numpy(x).flatten(1, 3) for x in latents(options)
+    torch.from_numpy(x).flatten(1, 3).repeat_interleave(options.draws, dim=0)
+    for x in latents(options)
   )
   sizes = (options.width, options.depth)
   tokens = (context.shape[1], future.shape[1])
@@ -120,20 +126,16 @@ def with_torch(options: argparse.Namespace, is_compiled: bool):
   square = torch.ones(MATMUL_SIZE, MATMUL_SIZE)
   flops = dit.count_flops(*sizes, options.channels, *tokens)
   return run, {
-    "rate": matmul_rate(lambda: square @ square),
-    "flops": 3 * options.batch * flops,
+    "rate": matmul_rate(lambda: square @ square, options.clock),
+    "flops": 3 * len(future) * flops,
     "parameters": sum(x.numel() for x in model.parameters()),
   }
 
 
-def matmul_rate(product: Callable[[], object]) -> float:
+def matmul_rate(product: Callable[[], object], clock: str) -> float:
   """Returns operations per second of a large matrix product."""
-  seconds = []
-  for _ in range(8):
-    begin = time.perf_counter()
-    product()
-    seconds.append(time.perf_counter() - begin)
-  return 2 * MATMUL_SIZE**3 / min(seconds)
+  measure = turns.timed(product, clock)
+  return 2 * MATMUL_SIZE**3 / min(measure() for _ in range(8))
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -177,8 +179,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
   parser.add_argument("--tf", type=int, default=6, help="future slots")
   parser.add_argument("--channels", type=int, default=256)
   parser.add_argument("--batch", type=int, default=2)
+  parser.add_argument("--draws", type=int, default=1, help="noise levels")
   parser.add_argument("--threads", type=int, default=1)
   parser.add_argument("--repeats", type=int, default=8)
+  parser.add_argument("--clock", choices=turns.CLOCKS, default="wall")
   parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
   parser.add_argument("--profile", action="store_true")
   parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -191,9 +195,10 @@ def main() -> None:
   if not options.side:
     compare(options)
   elif options.side == "ours":
-    turns.serve(*with_jax(options))
+    turns.serve(*with_jax(options), options.clock)
   else:
-    turns.serve(*with_torch(options, options.side == "compiled"))
+    is_compiled = options.side == "compiled"
+    turns.serve(*with_torch(options, is_compiled), options.clock)
 
 
 if __name__ == "__main__":
