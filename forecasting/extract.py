@@ -33,6 +33,7 @@ from forecasting.backbones.encode import num_blocks
 from forecasting.encoders import Encode, compile_encoder, load
 from forecasting.frames.pipeline import SPLITS, ClipSource, open_source
 from forecasting.latents import manifest as manifest_lib
+from forecasting.latents import space
 from forecasting.latents import store as store_lib
 from forecasting.latents.encoding import PREPROCESSING, Encoder, encode_clips
 from forecasting.latents.manifest import Manifest
@@ -47,6 +48,7 @@ def ensure_store(
   split: str,
   workdir: Path,
   backbone: Encoder | None = None,
+  source: ClipSource | None = None,
 ) -> LatentStore:
   """Opens the latents that a config asks for, extracting them if allowed.
 
@@ -55,6 +57,7 @@ def ensure_store(
     split: 'train', 'eval', 'futures' or 'horizon'.
     workdir: of the run.
     backbone: if it is loaded already.
+    source: of the clips, if it is open already.
 
   Returns:
     The store.
@@ -66,7 +69,8 @@ def ensure_store(
     StoreError: damaged shards; says how to mend them.
   """
   backbone = backbone or load(config)
-  source = _source(config, split, workdir)
+  if source is None:
+    source = _source(config, split, workdir)
   wanted = describe(config, backbone, source)
   path = store_path(config, backbone, source, workdir)
   if _num_stored(path, wanted) >= len(source):
@@ -84,6 +88,7 @@ def extract(
   split: str,
   workdir: Path,
   backbone: Encoder | None = None,
+  source: ClipSource | None = None,
 ) -> LatentStore:
   """Writes what is missing or damaged of the latents of a split.
 
@@ -92,6 +97,7 @@ def extract(
     split: 'train', 'eval', 'futures' or 'horizon'.
     workdir: of the run.
     backbone: if it is loaded already.
+    source: of the clips, if it is open already.
 
   Returns:
     The store.
@@ -101,8 +107,50 @@ def extract(
     StoreError: disk full or folder not writable.
   """
   backbone = backbone or load(config)
-  source = _source(config, split, workdir)
+  if source is None:
+    source = _source(config, split, workdir)
   return _extract(config, workdir, backbone, source)
+
+
+def open_sources(
+  config: ConfigDict, splits: Sequence[str], workdir: Path, backbone: Encoder
+) -> dict[str, ClipSource]:
+  """Opens clips; says how many lack latents, and how large these will be.
+
+  Args:
+    config: of the run.
+    splits: as of `ensure_store`.
+    workdir: of the run.
+    backbone: frozen model.
+
+  Returns:
+    The clips of each split.
+
+  Raises:
+    ManifestError: other latents lie where these would.
+    StoreError: all splits together do not fit on the disk.
+  """
+  sources, total = {}, 0
+  for split in splits:
+    sources[split] = source = _source(config, split, workdir)
+    manifest = describe(config, backbone, source)
+    path = store_path(config, backbone, source, workdir)
+    if _num_stored(path, manifest) >= len(source):
+      continue
+    missing = store_lib.num_missing(path, manifest)
+    needed = missing * space.clip_bytes(manifest, source[0])
+    total += needed
+    if jax.process_index() == 0:
+      print(
+        f"{split}: latents of {missing:,} clips to be written, "
+        f"{space.readable(needed)}, {path}"
+      )
+  remedy = (
+    "free some, choose another disk with latents.root, fewer clips with "
+    "data.train_clips and data.eval_clips, or latents.dtype='int8'"
+  )
+  space.check_space(_root(config.latents, workdir, "latents"), total, remedy)
+  return sources
 
 
 def store_path(
@@ -331,8 +379,9 @@ def main(argv: Sequence[str]) -> None:
     )
   enable_compilation_cache(config.compiled, Path(_WORKDIR.value))
   backbone = load(config)
-  for split in splits:
-    latents = extract(config, split, Path(_WORKDIR.value), backbone)
+  workdir = Path(_WORKDIR.value)
+  for split, source in open_sources(config, splits, workdir, backbone).items():
+    latents = extract(config, split, workdir, backbone, source)
     if jax.process_index() == 0:
       print(f"{split}: {len(latents)} clips in {latents.path}")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 from forecasting import config as config_lib
 from forecasting import extract
 from forecasting.backbones import encode, zoo
+from forecasting.latents import space
 from forecasting.latents.manifest import ManifestError
 from forecasting.latents.store import LatentStore, StoreError
 
@@ -307,3 +309,37 @@ def test_no_device_holds_the_whole_of_a_large_backbone():
     check=False,
   )
   assert done.stdout.endswith("ok\n"), done.stderr[-3000:]
+
+
+def test_size_is_said_and_a_full_disk_stops_before_anything(
+  config, backbone, source, tmp_path, monkeypatch, capsys
+):
+  def size(name):
+    folder = extract.store_path(config, backbone, source[name], tmp_path)
+    return sum(file.stat().st_size for file in folder.glob("*.array_record"))
+
+  free = shutil.disk_usage(tmp_path)._replace(free=10_000)
+  monkeypatch.setattr(space.shutil, "disk_usage", lambda path: free)
+  splits = ("train", "eval")
+  with pytest.raises(StoreError, match=r"need .* 10 kB free: .*latents\.root"):
+    extract.open_sources(config, splits, tmp_path, backbone)
+  assert not (tmp_path / "latents").exists()
+  said = capsys.readouterr().out.splitlines()
+  for name, line in zip(splits, said, strict=True):
+    assert line.startswith(f"{name}: latents of 7 clips to be written, ")
+
+  free = free._replace(free=10**9)
+  opened = extract.open_sources(config, splits, tmp_path, backbone)
+  assert opened == source
+  capsys.readouterr()
+  extract.extract(config, "train", tmp_path, backbone, opened["train"])
+  estimate = NUM_CLIPS * space.clip_bytes(
+    extract.describe(config, backbone, source["train"]), source["train"][0]
+  )
+  # Files are padded to whole blocks, which counts for small ones only.
+  assert estimate <= size("train") <= estimate + 3 * 2**17
+  # What is there is not asked for again.
+  free = free._replace(free=estimate + 1)
+  extract.open_sources(config, splits, tmp_path, backbone)
+  (line,) = capsys.readouterr().out.splitlines()
+  assert line.startswith("eval: ")

@@ -304,6 +304,15 @@ def num_shards(manifest: Manifest) -> int:
   return -(-manifest.num_clips // manifest.clips_per_shard)
 
 
+def num_missing(path: Path, manifest: Manifest) -> int:
+  """Returns how many clips of a store have no whole file yet, by its size."""
+  return sum(
+    len(shard_rows(manifest, index))
+    for index in range(num_shards(manifest))
+    if _finished(path, manifest, index, checksum=False) is None
+  )
+
+
 def shard_rows(manifest: Manifest, index: int) -> range:
   """Returns the clips of one shard."""
   start = index * manifest.clips_per_shard
