@@ -22,7 +22,11 @@ from ml_collections import ConfigDict, config_flags
 
 from forecasting.backbones.weights import file_digest, save_weights
 from forecasting.backbones.zoo import get_spec
-from forecasting.frames.pipeline import ClipSource, open_source
+from forecasting.frames.pipeline import (
+  ClipSource,
+  open_source,
+  scene_config,
+)
 from forecasting.frames.scenes import captions
 from forecasting.frames.scenes.physics import Course
 from forecasting.pretraining.registry import make_objective
@@ -130,9 +134,6 @@ def run(config: ConfigDict, workdir: Path) -> Path:
   root = Path(config.data.root) if config.data.root else workdir / "data"
   source = open_source(config.data, "train", root)
   task = make_objective(get_spec(config.backbone), config.objective.to_dict())
-  course = Course(
-    num_frames=config.data.num_frames, num_context=config.data.num_context
-  )
   trainee = Trainee(
     name=TRAINEE,
     init=task.init,
@@ -145,7 +146,11 @@ def run(config: ConfigDict, workdir: Path) -> Path:
   states = fit(
     [trainee],
     clip_batches(
-      source, config.train.batch_size, config.seed, task.keys, course
+      source,
+      config.train.batch_size,
+      config.seed,
+      task.keys,
+      scene_config(config.data) if "text" in task.keys else None,
     ),
     workdir=workdir,
     seed=config.seed,

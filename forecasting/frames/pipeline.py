@@ -151,9 +151,9 @@ class _MakeScene:
     )
 
 
-def _open_scenes(data: ConfigDict, split: str, root: Path) -> CachedSource:
-  """Generates or finds the simulated scenes of a split."""
-  config = mujoco_scenes.SceneConfig(
+def scene_config(data: ConfigDict) -> mujoco_scenes.SceneConfig:
+  """Returns what all simulated scenes of a data set have in common."""
+  return mujoco_scenes.SceneConfig(
     size=data.size,
     rays=data.rays,
     num_frames=data.num_frames,
@@ -161,6 +161,11 @@ def _open_scenes(data: ConfigDict, split: str, root: Path) -> CachedSource:
     num_points=data.num_points,
     num_boxes=data.num_boxes,
   )
+
+
+def _open_scenes(data: ConfigDict, split: str, root: Path) -> CachedSource:
+  """Generates or finds the simulated scenes of a split."""
+  config = scene_config(data)
   futures = data.futures_per_context if split == "futures" else 1
   num_clips = {
     "train": data.train_clips,

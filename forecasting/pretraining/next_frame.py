@@ -199,7 +199,11 @@ class NextFrame(objective.Objective):
     key: PRNGKey,
     average: Params | None = None,
   ) -> objective.Losses:
-    """Returns the weighted sum of both losses, averaged over the maskings."""
+    """Returns the weighted sum of both losses, averaged over the maskings.
+
+    Logged beside them: the 'spread' of the reference over clips, at each token.
+    It falls to 0 if the encoder forgets what it sees.
+    """
     cfg, places = self.cfg, self.spec.grid[1] * self.spec.grid[2]
     keys = objective.clip_keys(key, len(batch["video"]))
     frames = objective.pixels(batch)
@@ -225,6 +229,7 @@ class NextFrame(objective.Objective):
     parts = {
       "align": sum(aligns) / len(aligns),
       "flow": sum(flows) / len(flows),
+      "spread": reference.std(axis=0).mean(),
     }
     total = (
       cfg["align_weight"] * parts["align"] + cfg["flow_weight"] * parts["flow"]
