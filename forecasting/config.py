@@ -97,6 +97,10 @@ def data_config() -> ConfigDict:
       # Several true futures of one context, for calibration (embedded data).
       "future_contexts": 64,
       "futures_per_context": 16,
+      # Clips to score on that are longer than those of training (embedded
+      # data): frames of each, 0 for none, and how many.
+      "horizon_frames": 0,
+      "horizon_clips": 64,
       "workers": 2,
       # Half of the training clips mirrored, with all their labels; which half
       # is fixed, since latents are computed once.
