@@ -66,7 +66,8 @@ def decompose(oracle: Row, reference: Row, default: Row) -> dict[str, Any]:
     "calls": [row["calls_per_sample"] for row in (reference, default)],
     "truth": {name: score(oracle, f"truth_{name}") for name in _VARIANCES},
     "rows": {
-      label: {name: score(row, name) for name in names}
+      # The oracle has one future, and so no spread.
+      label: {n: score(row, n) for n in names if math.isfinite(score(row, n))}
       for label, row in (
         ("oracle_future", oracle),
         ("reference", reference),

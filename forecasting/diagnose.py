@@ -83,10 +83,13 @@ def levels_report(config: ConfigDict) -> str:
     f"Training draws noise levels shifted by {shift:.3g}: {rare} of {calls}"
     " calls are at levels that less than one draw in 1000 goes below."
   )
-  if rare and forecaster.flow.prediction == "x0":
+  is_blind = forecaster.flow.prediction == "x0" and not (
+    forecaster.flow.even_share
+  )
+  if rare and is_blind:
     text += (
-      "\nWhat the network says there is extrapolated. A smaller"
-      " forecaster.flow.shift trains these levels;\n"
+      "\nWhat the network says there is extrapolated."
+      " forecaster.flow.even_share trains these levels;\n"
       "forecaster.flow.prediction='edm' reads the data off its input there."
     )
   return text

@@ -54,6 +54,9 @@ def forecaster_config() -> ConfigDict:
         "prediction": "x0",  # or 'v', 'eps', 'edm' (a correction of z)
         "loss_space": "v",  # or 'x0', 'eps'
         "shift": "auto_slot",  # 'auto_full' or a number
+        # Share of noise levels that are drawn as evenly in log-SNR as samplers
+        # visit them; `diagnose sampler` says how many calls miss out.
+        "even_share": 0.0,
         "noise_multiplicity": 1,
         "context_dropout": 0.1,
         "context_noise": 0.0,

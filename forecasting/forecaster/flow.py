@@ -7,6 +7,7 @@ fields: sampling on the shifted training levels loses most of the spread.
 Source: forecaster.md 5 and 6; our choice, the paper does not say.
 """
 
+import jax
 from ml_collections import ConfigDict
 
 from forecasting.forecaster import objective, sampler
@@ -59,6 +60,18 @@ def make_flow(
     The forecaster.
   """
   shift = resolve_shift(cfg.flow.shift, spec.tf, spec.h * spec.w, spec.channels)
+  share, ends = cfg.flow.even_share, (cfg.sampler.t_min, cfg.sampler.t_max)
+  if not 0 <= share <= 1:
+    raise ValueError(
+      f"forecaster.flow.even_share is {share}: expected a share in [0, 1]."
+    )
+
+  def draw_levels(keys: jax.Array) -> jax.Array:
+    levels = objective.logit_normal(keys, shift)
+    if share:
+      levels = objective.sometimes_even(keys, levels, share, *ends)
+    return levels
+
   return DiffusionForecaster(
     name="flow",
     spec=spec,
@@ -67,7 +80,7 @@ def make_flow(
     path=LINEAR,
     prediction=cfg.flow.prediction,
     loss_space=cfg.flow.loss_space,
-    draw_levels=lambda keys: objective.logit_normal(keys, shift),
+    draw_levels=draw_levels,
     table=sampler_table(cfg.sampler),
     noise_multiplicity=cfg.flow.noise_multiplicity,
     context_dropout=cfg.flow.context_dropout,

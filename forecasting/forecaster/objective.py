@@ -61,6 +61,35 @@ def logit_normal(keys: Key[Array, "*B"], shift: float) -> Float[Array, "*B"]:
   return shift_times(jax.nn.sigmoid(logits), shift)
 
 
+def sometimes_even(
+  keys: Key[Array, "*B"],
+  levels: Float[Array, "*B"],
+  share: float,
+  t_min: float,
+  t_max: float,
+) -> Float[Array, "*B"]:
+  """Replaces a share of noise levels by ones even in log-SNR, as samplers use.
+
+  Args:
+    keys: those that `levels` were drawn with.
+    levels: drawn otherwise.
+    share: probability of an even one.
+    t_min: least level.
+    t_max: largest level.
+  """
+
+  def draw(key: jax.Array) -> jax.Array:
+    # `levels` used the key itself, so this is another stream.
+    return jax.random.uniform(jax.random.fold_in(key, 1), (2,))
+
+  for _ in range(keys.ndim):
+    draw = jax.vmap(draw)
+  uniform = draw(keys)
+  low, high = (jnp.log(t / (1 - t)) for t in (t_min, t_max))
+  even = jax.nn.sigmoid(low + (high - low) * uniform[..., 0])
+  return jnp.where(uniform[..., 1] < share, even, levels)
+
+
 def discrete_levels(keys: Key[Array, "*B"], levels: int) -> Float[Array, "*B"]:
   """Draws one of `levels` noise levels, the midpoints of equal cells."""
   draw = lambda key: jax.random.randint(key, (), 0, levels)  # noqa: E731

@@ -183,6 +183,20 @@ def test_logit_normal_levels():
   )
 
 
+def test_some_levels_are_even_in_log_snr():
+  keys = jax.random.split(jax.random.key(6), (2, 2**12))
+  levels = objective.logit_normal(keys, 100.0)
+  mixed = objective.sometimes_even(keys, levels, 0.25, 0.005, 0.998)
+  mixed = np.asarray(mixed, np.float64)
+  is_even = mixed != np.asarray(levels)
+  assert abs(is_even.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 2**13)
+  logits = np.sort(np.log(mixed[is_even] / (1 - mixed[is_even])))
+  low, high = np.log(0.005 / 0.995), np.log(0.998 / 0.002)
+  ranks = (np.arange(len(logits)) + 0.5) / len(logits)
+  distance = np.abs((logits - low) / (high - low) - ranks).max()
+  assert distance < 1.63 / np.sqrt(len(logits))  # Kolmogorov, 1 %
+
+
 def test_discrete_levels_stay_off_the_ends():
   keys = jax.random.split(jax.random.key(4), 4096)
   levels = np.asarray(objective.discrete_levels(keys, 10))

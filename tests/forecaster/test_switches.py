@@ -124,7 +124,7 @@ def test_deterministic_forecasts_are_left_where_there_is_no_choice():
 
 
 @pytest.mark.parametrize(
-  ("width", "channels", "head"), [(24, 6, 0), (24, 300, 528), (48, 12, 0)]
+  ("width", "channels", "head"), [(24, 6, 0), (24, 300, 516), (48, 12, 0)]
 )
 def test_head_is_as_wide_as_tokens_where_the_trunk_is_not(
   width, channels, head
@@ -159,6 +159,7 @@ LOSSES = {
   "flow.context_noise": 0.2,
   "flow.context_dropout": 0.9,
   "flow.rolling": 1.0,
+  "flow.even_share": 1.0,
   "normalize.stats": "per_element",
   "normalize.target_transform": "residual_linear",
   "model.conditioning": "joint_full",
