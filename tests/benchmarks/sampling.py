@@ -129,6 +129,7 @@ def of_run(workdir: Path) -> experiment.Experiment:
     stored[name] = tuple(stored[name])
   with config.ignore_type():
     config.update(stored)
+  config.latents.extract_if_missing = False
   config.forecaster.sampler.update(name="dpmpp_2m", grid="logsnr", steps=CALLS)
   return experiment.open_experiment(config, workdir)
 
