@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from forecasting import pretrain
-from forecasting.backbones.encode import load_spec
+from forecasting.backbones.encode import load_spec, parameter_shapes
 from forecasting.backbones.zoo import get_spec
 from forecasting.frames.scenes import captions
 from forecasting.frames.scenes.physics import Course
@@ -96,6 +96,36 @@ def test_configs_name_a_backbone_and_an_objective(name):
       assert cfg.data.name == "mujoco_scenes" and cfg.steps == 6
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in NAMES if "tiny" in n])
+def test_objectives_differentiate_and_export_the_backbone(name):
+  """By shapes alone: nothing is computed."""
+  cfg = load_config(name)("smoke")
+  spec = get_spec(cfg.backbone)
+  task = make_objective(spec, cfg.objective.to_dict())
+  params = jax.eval_shape(task.init, jax.random.key(0))
+  shape = (2, spec.num_frames, *spec.frame_size, 3)
+  batch = {"video": jax.ShapeDtypeStruct(shape, np.uint8)}
+  if "text" in task.keys:
+    words = (2, captions.MAX_WORDS)
+    batch["text"] = jax.ShapeDtypeStruct(words, np.int32)
+  average = (params,) if task.uses_average else ()
+  grads, parts = jax.eval_shape(
+    jax.grad(task.loss, has_aux=True),
+    params,
+    batch,
+    jax.random.key(0),
+    *average,
+  )
+  assert jax.tree.structure(grads) == jax.tree.structure(params)
+  assert parts and all(part.shape == () for part in parts.values())
+  exported, expected = (
+    jax.tree.map(lambda x: x.shape, dict(tree))
+    for tree in (task.encoder(params), parameter_shapes(spec))
+  )
+  assert exported == expected
+
+
 def test_unknown_objective_is_refused():
   with pytest.raises(ValueError, match=r"objective\.name is 'masked_pixel'"):
     make_objective(get_spec("4ds_tiny"), {"name": "masked_pixel"})
@@ -140,7 +170,8 @@ def test_published_recipe_of_next_vid():
 def test_parts_have_rates_of_their_own():
   cfg = load_config("next_vid_l")().optimizer
   cfg.weight_decay = 0.0
-  params = {"encoder": {"kernel": np.ones(3)}, "decoder": {"bias": np.ones(2)}}
+  ones = np.ones(3, np.float32)
+  params = {"encoder": {"kernel": ones}, "decoder": {"bias": ones}}
   optimizer = make_optimizer(cfg, 120_000)
   state = optimizer.init(params)
   # Adam's first update has the size of the rate.
