@@ -113,7 +113,7 @@ def correlations(
     )
     parts = list(resampled.values())
     clips = None
-    if None not in [part if part is None else 0 for part in parts]:
+    if all(part is not None for part in parts):
       clips = pearson(
         *(np.concatenate([part[side] for part in parts], -1) for side in (0, 1))
       )

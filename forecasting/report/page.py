@@ -53,25 +53,36 @@ def write_comparison(workdirs: Sequence[Path], output: Path) -> Path:
   rows = [row for run in runs for row in run.rows]
   output.mkdir(parents=True, exist_ok=True)
   shown = tables.all_tables(rows)
+  comparison = None
   if study_page.is_study(rows):
-    shown = study_page.Comparison(rows).tables + shown
+    comparison = study_page.Comparison(rows)
+    shown = comparison.tables + shown
+    found = study_page.findings_csv(comparison.findings)
+    _write(output / "findings.csv", found)
   _write(output / "results.md", "\n".join(map(markup.to_markdown, shown)))
   _write(output / "results.tex", "\n".join(map(markup.to_latex, shown)))
   _write(output / "results.csv", markup.to_csv(rows))
   path = output / "report.html"
-  _write(path, page(runs))
+  _write(path, page(runs, comparison))
   return path
 
 
-def page(runs: Sequence[Run]) -> str:
-  """Returns the text of the page."""
+def page(
+  runs: Sequence[Run], comparison: study_page.Comparison | None = None
+) -> str:
+  """Returns the text of the page.
+
+  Args:
+    runs: shown ones.
+    comparison: of their backbones, if there are several.
+  """
   rows = [row for run in runs for row in run.rows]
   names = list(dict.fromkeys(row["name"] for row in rows))
   what = ", ".join(names)
   if len(names) > MANY:
     what = f"{len(names)} models in {len(runs)} runs"
   title = f"Forecasting with frozen video models: {what}"
-  study = _study(rows)
+  study = _study(rows, comparison)
   runs = _one_seed(runs)
   rows = [row for run in runs for row in run.rows]
   sections = [
@@ -106,11 +117,13 @@ def _one_seed(runs: Sequence[Run]) -> list[Run]:
   return list(chosen.values())
 
 
-def _study(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+def _study(
+  rows: Sequence[Row], comparison: study_page.Comparison | None
+) -> list[tuple[str, str, str]]:
   """Returns the section that compares backbones, if there are several."""
-  if not study_page.is_study(rows):
+  if comparison is None:
     return []
-  text = study_page.to_html(study_page.Comparison(rows))
+  text = study_page.to_html(comparison)
   if len({(row["name"], row["seed"]) for row in rows}) > MANY:
     text += (
       "<p>The sections below show one seed of each model; results.csv has"

@@ -1,6 +1,8 @@
 """The page's part that compares backbones, where there are several."""
 
+import csv
 import html
+import io
 from collections.abc import Sequence
 
 from forecasting.report import columns as cols
@@ -12,9 +14,12 @@ from forecasting.report import (
   study_tables,
 )
 from forecasting.report.figures import Figure
+from forecasting.report.findings import Finding
 from forecasting.report.models import Study
 from forecasting.report.results import Row
 from forecasting.report.tables import Table
+
+_STATISTIC = ("what", "value", "low", "high", "unit", "threshold")
 
 
 class Comparison:
@@ -22,6 +27,7 @@ class Comparison:
 
   Attributes:
     study: the rows by model.
+    findings: of the paper, tested on them.
     tables: findings, correlation, then Tables 6, 2 and 3 of every task.
     figures: Figures 1c and 3.
   """
@@ -34,8 +40,9 @@ class Comparison:
       study, pretrained, cols.order_tasks(study.rows)
     )
     self.study = study
+    self.findings = findings.all_findings(study)
     self.tables: list[Table] = [
-      study_tables.findings_table(findings.all_findings(study)),
+      study_tables.findings_table(self.findings),
       *([study_tables.correlation_table(found)] if found else []),
       *study_tables.study_tables(study),
     ]
@@ -44,6 +51,20 @@ class Comparison:
       study_figures.per_example_figure(study),
     )
     self.figures: list[Figure] = [f for f in drawn if f is not None]
+
+
+def findings_csv(found: Sequence[Finding]) -> str:
+  """Returns every statistic of every finding, unrounded, one per line."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow(["finding", "verdict", *_STATISTIC, "decided"])
+  for finding in found:
+    for statistic in finding.statistics:
+      numbers = [getattr(statistic, field) for field in _STATISTIC]
+      writer.writerow(
+        [finding.claim, finding.verdict, *numbers, statistic.decided]
+      )
+  return text.getvalue()
 
 
 def is_study(rows: Sequence[Row]) -> bool:

@@ -1,6 +1,8 @@
 """Comparisons over backbones: correlation, significance, findings, tables."""
 
+import csv
 import dataclasses
+import io
 import math
 
 import numpy as np
@@ -11,7 +13,9 @@ from forecasting.report import (
   correlation,
   findings,
   markup,
+  page,
   paper,
+  results,
   significance,
   study_page,
   study_tables,
@@ -153,8 +157,8 @@ def test_rows_of_other_clips_are_not_paired():
   b = dataclasses.replace(b, forecaster="regression")
   found = significance.compare(mixed, a, b, "pixels", "fd_1")
   assert math.isnan(found.value)
-  page = study_page.to_html(study_page.Comparison(mixed.rows))
-  assert "different clips" in page
+  text = study_page.to_html(study_page.Comparison(mixed.rows))
+  assert "different clips" in text
 
 
 VERDICTS = {
@@ -244,11 +248,43 @@ def test_every_writer_takes_the_tables(study):
   for table in comparison.tables:
     for write in (markup.to_html, markup.to_markdown, markup.to_latex):
       assert table.lines[0].label.split(" ")[0].split("_")[0] in write(table)
-  page = study_page.to_html(comparison)
-  assert page.count("<figure>") == 2
-  assert "held" in page and "On scale" in page
+  lines = list(
+    csv.DictReader(io.StringIO(study_page.findings_csv(comparison.findings)))
+  )
+  assert {line["finding"] for line in lines} == {
+    finding.claim for finding in comparison.findings
+  }
+  assert all(float(s["low"]) <= float(s["high"]) for s in lines)
+  text = study_page.to_html(comparison)
+  assert text.count("<figure>") == 2
+  assert "held" in text and "On scale" in text
 
 
 def test_one_model_is_no_study(study):
   rows = [row for row in study.rows if row["backbone"] == "vjepa_tiny"]
   assert not study_page.is_study(rows)
+
+
+def test_report_of_many_runs_is_one_page(tmp_path):
+  """Seeds and models in folders of their own, as a study leaves them."""
+  rows = make_rows(seeds=(0, 1))
+  folders = {}
+  for row in rows:
+    name = f"{row['name']}-{row['seed']}"
+    folders.setdefault(name, []).append(row)
+  for name, own in folders.items():
+    (tmp_path / name).mkdir()
+    results.write_rows(tmp_path / name / "results.jsonl", own)
+  path = page.write_comparison(
+    [tmp_path / name for name in folders], tmp_path / "report"
+  )
+  text = path.read_text()
+  assert "Across backbones" in text and "8 models in 16 runs" in text
+  assert text.index("The paper&#x27;s findings") < text.index("<h2>Results")
+  # The details are of one seed of each model.
+  details = text[text.index("<h2>Results") :]
+  assert "seed 0" in details and "seed 1" not in details
+  lines = (path.parent / "results.csv").read_text().splitlines()
+  assert len(lines) == 1 + len(rows)
+  assert (path.parent / "findings.csv").exists()
+  assert "(Table 6)" in (path.parent / "results.tex").read_text()
