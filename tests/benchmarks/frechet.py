@@ -56,7 +56,7 @@ def square_root_distance(pred: np.ndarray, truth: np.ndarray) -> float:
   return float(shift @ shift + np.trace(first + second - 2.0 * root))
 
 
-def compare(num_rows: int, num_dims: int, repeats: int) -> None:
+def compare(num_rows: int, num_dims: int, repeats: int, clock: str) -> None:
   """Lets both take turns on the same rows and prints a line.
 
   Raises:
@@ -69,7 +69,7 @@ def compare(num_rows: int, num_dims: int, repeats: int) -> None:
     def run():
       values[name] = distance(pred, truth)
 
-    return turns.timed(run)
+    return turns.timed(run, clock)
 
   seconds = turns.take_turns(
     {
@@ -99,9 +99,10 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument("--rows", type=int, nargs="+", default=[500, 5000])
   parser.add_argument("--dims", type=int, default=2352)
   parser.add_argument("--repeats", type=int, default=1)
+  parser.add_argument("--clock", choices=turns.CLOCKS, default="wall")
   options = parser.parse_args(arguments)
   for num_rows in options.rows:
-    compare(num_rows, options.dims, options.repeats)
+    compare(num_rows, options.dims, options.repeats, options.clock)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Ten futures of an example: ours against the naive way to draw them.
 
-python tests/benchmarks/sampling.py [--width 384 --depth 4 --heads 6 --grid 8]
+python tests/benchmarks/sampling.py [--width 256 --depth 4 --heads 4 --grid 8]
 python tests/benchmarks/sampling.py --workdir=runs/quickstart [--clips 32]
 
 Ours encodes the context once per example, hands its keys and values to all
@@ -98,7 +98,10 @@ def synthetic(options: argparse.Namespace):
   """Returns a random forecaster, its parameters and random batches."""
   config = defaults.forecaster_config()
   config.model.update(
-    width=options.width, depth=options.depth, heads=options.heads
+    width=options.width,
+    depth=options.depth,
+    heads=options.heads,
+    patch=options.patch,
   )
   config.sampler.steps = CALLS
   spec = LatentSpec(2, 6, options.grid, options.grid, options.channels)
@@ -229,11 +232,12 @@ def compare_scores(run_, params, ways, options, first) -> None:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
   """Returns the sizes."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--width", type=int, default=384)
+  parser.add_argument("--width", type=int, default=256)
   parser.add_argument("--depth", type=int, default=4)
-  parser.add_argument("--heads", type=int, default=6)
+  parser.add_argument("--heads", type=int, default=4)
   parser.add_argument("--grid", type=int, default=8, help="rows and columns")
-  parser.add_argument("--channels", type=int, default=256)
+  parser.add_argument("--patch", type=int, default=2)
+  parser.add_argument("--channels", type=int, default=128)
   # One example alone would take as long as two (`diffusion.each_example`).
   parser.add_argument("--batch", type=int, default=2)
   parser.add_argument("--samples", type=int, default=10)

@@ -18,7 +18,7 @@ from forecasting.forecaster import sampler
 from forecasting.forecaster.base import LatentSpec
 
 TINY = argparse.Namespace(
-  width=24, depth=1, heads=2, grid=2, channels=4, batch=2
+  width=24, depth=1, heads=2, grid=2, patch=1, channels=4, batch=2
 )
 
 
