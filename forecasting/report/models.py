@@ -127,6 +127,16 @@ class Study:
     arrays = np.array(values, np.float64)  # None becomes NaN
     return arrays.mean(axis=0)
 
+  def mixed(self) -> list[Model]:
+    """Returns models of which several runs have the same seed."""
+    return sorted(
+      {
+        model
+        for (model, _), rows in self._found.items()
+        if len({row["seed"] for row in rows}) < len(rows)
+      }
+    )
+
   def clip_list(self, task: str) -> set[str]:
     """Returns the digests of the clip lists that a task was scored on."""
     return {

@@ -81,6 +81,11 @@ def to_html(comparison: Comparison) -> str:
       notes.append(
         f"{task}: the models were scored on different clips; nothing is paired"
       )
+  if mixed := sorted({model.label for model in study.mixed()}):
+    notes.append(
+      f"several runs of {', '.join(mixed)} have the same seed; this section"
+      " averages them as if they were seeds"
+    )
   if any("clips" not in row for row in study.rows):
     notes.append(
       "some rows have no values per clip: score them again with"

@@ -260,6 +260,17 @@ def test_every_writer_takes_the_tables(study):
   assert "held" in text and "On scale" in text
 
 
+def test_runs_that_share_a_seed_are_pointed_out(study):
+  assert study.mixed() == []
+  other = [
+    row | {"name": "longer"}
+    for row in study.rows
+    if row["backbone"] == "vjepa_tiny"
+  ]
+  mixed = Study([*study.rows, *other])
+  assert {model.backbone for model in mixed.mixed()} == {"vjepa_tiny"}
+
+
 def test_one_model_is_no_study(study):
   rows = [row for row in study.rows if row["backbone"] == "vjepa_tiny"]
   assert not study_page.is_study(rows)
