@@ -7,6 +7,7 @@ only, each at its own position. The pixels of the others never enter.
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
@@ -93,7 +94,9 @@ def encode_visible(
     if isinstance(module, VideoMae):
       table = wave_table(patches.shape[1], module.width)
     elif isinstance(module, VJepa):
-      table = rearrange(module.positions, "t h w D -> (t h w) D")
+      # A parameter so that checkpoints hold it, but a fixed table.
+      table = jax.lax.stop_gradient(module.positions)
+      table = rearrange(table, "t h w D -> (t h w) D")
     else:
       raise TypeError(
         f"{type(module).__name__} cannot encode a part of a clip; choose a"
