@@ -111,6 +111,12 @@ _POSITIVE = (
   "eval.num_samples",
   "eval.batch_size",
 )
+_SHARES = (
+  "forecaster.flow.even_share",
+  "forecaster.flow.rolling",
+  "forecaster.flow.context_dropout",
+  "forecaster.flow.context_noise",
+)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -183,6 +189,10 @@ def _value_problems(config: ConfigDict) -> Iterator[str]:
     value = _get(config, field)
     if not (value > 0 and math.isfinite(value)):
       yield f"{field} = {value!r}: expected a positive number"
+  for field in _SHARES:
+    value = _get(config, field)
+    if not 0 <= value <= 1:
+      yield f"{field} = {value!r}: expected a number from 0 to 1"
   layer = config.backbone.layer
   if layer not in ("default", "final"):
     try:

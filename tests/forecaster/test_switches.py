@@ -88,7 +88,13 @@ BUILT = {
 }
 
 
-@pytest.mark.parametrize("case", BUILT)
+@pytest.mark.parametrize(
+  "case",
+  [
+    pytest.param(case, marks=[pytest.mark.slow] if case == "all" else [])
+    for case in BUILT
+  ],
+)
 def test_what_is_built_around_a_forecaster(case):
   fields, types_ = BUILT[case]
   cfg = _config(**fields)
