@@ -85,3 +85,27 @@ def test_a_run_goes_on_in_another_layout(folder, alone, tmp_path):
   _run("main", folder, workdir, (2, 2))
   assert not (workdir / checkpoint.UNREADABLE).exists()
   _agree(tiny_run.losses(workdir), tiny_run.losses(alone), 1e-5)
+
+
+@pytest.mark.slow
+def test_latents_are_those_of_one_process_byte_by_byte(folder):
+  contents = []
+  for layout in (tiny_run.ALONE, (2, 1)):
+    workdir = folder / f"extract {layout}"
+    fields = {
+      "compiled": folder / "compiled",
+      "data.root": folder / "data",
+      "data.eval_clips": 7,
+      "latents.batch_size": 2,
+      "latents.clips_per_shard": 2,
+    }
+    command = tiny_run.command(
+      "extract", workdir, fields, layout, ["--split=eval"]
+    )
+    done = tiny_run.run(command)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("eval: 7 clips") == 1
+    root = workdir / "latents"
+    files = [path for path in root.rglob("*") if path.is_file()]
+    contents.append({p.relative_to(root): p.read_bytes() for p in files})
+  assert contents[0] == contents[1] and len(contents[0]) == 9
