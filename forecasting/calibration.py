@@ -106,8 +106,7 @@ def measure(config: ConfigDict, workdir: Path) -> dict[str, Any]:
       f"forecasters = {tuple(config.forecasters)}: the diagnosis of calibration"
       " takes samples of 'flow' with two samplers, so it has to be among them"
     )
-  params = checkpoint.restore_ema(workdir)
-  step = checkpoint.newest_step(workdir)
+  step, params = checkpoint.restore_ema(workdir)
   plain = ConfigDict(config.to_dict())
   plain.update(forecasters=("flow",), baselines=("oracle_future",))
   plain.data.update(future_contexts=0, horizon_frames=0)
