@@ -10,35 +10,8 @@ def forecaster_config() -> ConfigDict:
       "steps": 40_000,  # (paper)
       "optimizer": optimizer_config(2e-4, weight_decay=0.0, b2=0.95),
       "ema_decay": 0.9995,
-      "model": {
-        "width": 1024,
-        "depth": 16,
-        "heads": 16,
-        # Latent tokens merged per side before the network; 1 keeps the grid.
-        "patch": 1,
-        "conditioning": "joint_asym",  # or 'joint_full', 'cross'
-        "attention": "full",  # or 'factorized'
-        "qk_norm": True,
-        # Of the initial constant in every token; 4 keeps a token's size from
-        # being lost in the norms, where that says much about the future.
-        "type_scale": 0.02,
-        # 0: no wide head; -1: one as wide as a token where `width` is less.
-        "head_width": 0,
-        "head_depth": 2,
-        "dtype": "default",  # bfloat16 matmuls on accelerators, float32 on CPU
-        # What blocks keep for the backward pass: 'none' all, 'dots' products
-        # with weights, 'full' their input alone.
-        "remat": "none",
-      },
-      "normalize": {
-        # 'per_channel', 'per_channel_time', 'per_element' or 'none'
-        "stats": "per_channel",
-        # What is left of the future after a forecast: of persistence, of the
-        # damped extrapolation ('residual_linear'), of two regressions trained
-        # on different clips beside it ('residual_model'), or 'none'.
-        "target_transform": "residual_last",
-        "project_ln": False,
-      },
+      "model": model_config(),
+      "normalize": normalize_config(),
       # 'pca(k)': forecast the latents' k first principal components.
       "compress": "none",
       # Trainings of each forecaster whose samples are pooled.
@@ -93,6 +66,47 @@ def forecaster_config() -> ConfigDict:
       },
       # Added to the inputs' covariance, as a share of their mean variance.
       "ridge_latent": {"penalty": 1e-2},
+    }
+  )
+
+
+def model_config() -> ConfigDict:
+  """The transformer (forecaster.md 7): `architecture.DenoiserConfig`."""
+  return ConfigDict(
+    {
+      "width": 1024,
+      "depth": 16,
+      "heads": 16,
+      # Latent tokens merged per side before the network; 1 keeps the grid.
+      "patch": 1,
+      "conditioning": "joint_asym",  # or 'joint_full', 'cross'
+      "attention": "full",  # or 'factorized'
+      "qk_norm": True,
+      # Of the initial constant in every token; 4 keeps a token's size from
+      # being lost in the norms, where that says much about the future.
+      "type_scale": 0.02,
+      # 0: no wide head; -1: one as wide as a token where `width` is less.
+      "head_width": 0,
+      "head_depth": 2,
+      "dtype": "default",  # bfloat16 matmuls on accelerators, float32 on CPU
+      # What blocks keep for the backward pass: 'none' all, 'dots' products
+      # with weights, 'full' their input alone.
+      "remat": "none",
+    }
+  )
+
+
+def normalize_config() -> ConfigDict:
+  """Scales in which the forecaster works (forecaster.md 4)."""
+  return ConfigDict(
+    {
+      # 'per_channel', 'per_channel_time', 'per_element' or 'none'
+      "stats": "per_channel",
+      # What is left of the future after a forecast: of persistence, of the
+      # damped extrapolation ('residual_linear'), of two regressions trained
+      # on different clips beside it ('residual_model'), or 'none'.
+      "target_transform": "residual_last",
+      "project_ln": False,
     }
   )
 
