@@ -39,9 +39,9 @@ def scannet(folder):
 
 
 def waymo(folder):
-  """A red car left of the middle, 240 by 240 pixels."""
-  picture = Image.new("RGB", (1920, 1280), (90, 90, 90))
-  picture.paste(MARK, (600, 500, 840, 740))
+  """A red car left of the middle, in images of a quarter of the size."""
+  picture = Image.new("RGB", (480, 320), (90, 90, 90))
+  picture.paste(MARK, (150, 125, 210, 185))
   file = made_waymo.io.BytesIO()
   picture.save(file, "JPEG", quality=95)
   car = {k: (720.0, 620.0, 240.0, 240.0) for k in range(56)}

@@ -141,8 +141,10 @@ def test_slices_know_where_they_are():
   assert bytes(message[start : start + 3]) == b"abc"
 
 
-@pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 8, 9, 255, 4097, 70_001])
-def test_checksum_agrees_with_one_byte_at_a_time(size):
+@pytest.mark.parametrize("few", [0, 64])
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 8, 64, 65, 255, 4097, 70_001])
+def test_checksum_agrees_with_one_byte_at_a_time(size, few, monkeypatch):
+  monkeypatch.setattr(tfrecord, "_FEW_BYTES", few)
   data = np.random.default_rng(size).bytes(size)
   assert tfrecord.masked_crc(data) == made_records.masked(data)
 
