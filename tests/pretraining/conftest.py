@@ -43,6 +43,25 @@ def make_video():
 
 
 @pytest.fixture(scope="session")
+def random_params():
+  """Returns a function: task -> parameters, none of them zero.
+
+  Drawn by NumPy: compiling the initializers takes longer than the tests.
+  """
+
+  def draw(task):
+    rng = np.random.default_rng(1)
+    return jax.tree.map(
+      lambda x: rng.normal(
+        scale=max(x.shape[:-1], default=25) ** -0.5, size=x.shape
+      ).astype(np.float32),
+      jax.eval_shape(task.init, jax.random.key(0)),
+    )
+
+  return draw
+
+
+@pytest.fixture(scope="session")
 def train():
   """Returns a function: task, batch -> parts of the loss at every step."""
 

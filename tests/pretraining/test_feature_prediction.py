@@ -24,8 +24,8 @@ def task(small_spec):
   return FeaturePrediction(small_spec("vjepa_tiny"), CFG)
 
 
-def test_guess_sees_visible_tokens_only(task):
-  params = jax.jit(task.init)(jax.random.key(0))
+def test_guess_sees_visible_tokens_only(task, random_params):
+  params = random_params(task)
   video = jax.random.uniform(jax.random.key(2), (1, 8, 16, 16, 3))
   visible, hidden = jnp.array([[1, 5, 20, 63]]), jnp.array([[0, 2, 40]])
 

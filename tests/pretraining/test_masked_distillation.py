@@ -9,6 +9,8 @@ from einops import rearrange
 from forecasting.pretraining.masked_distillation import MaskedDistillation
 from forecasting.pretraining.tokens import encode_places
 
+pytestmark = pytest.mark.slow
+
 CFG = {
   "name": "masked_distillation",
   "teacher": None,
@@ -60,7 +62,6 @@ def test_hidden_places_are_not_seen(task):
   assert (seen == np.isin(np.arange(16), [0, 5, 6])).all()
 
 
-@pytest.mark.slow
 def test_student_nears_its_teacher(task, make_video, train):
   history, _ = train(task, {"video": make_video(2, frames=4)}, 40)
   for name in ("tokens", "mean"):

@@ -25,17 +25,10 @@ CFG = {
 
 
 @pytest.fixture(scope="module")
-def made(small_spec):
+def made(small_spec, random_params):
   """The task and parameters none of which is zero."""
   task = NextFrame(small_spec("next_vid_tiny"), CFG)
-  params = jax.jit(task.init)(jax.random.key(0))
-  leaves, tree = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  moved = [
-    x + 0.1 * jax.random.normal(key, x.shape)
-    for x, key in zip(leaves, keys, strict=True)
-  ]
-  return task, jax.tree.unflatten(tree, moved)
+  return task, random_params(task)
 
 
 def visible_tokens():
@@ -104,6 +97,7 @@ def test_decoder_isolates_slots_and_sees_its_guess(made):
     assert seen[1] > 0 and seen[0] == seen[2] == 0
 
 
+@pytest.mark.slow
 def test_losses_do_not_reach_the_reference_but_both_reach_the_encoder(
   made, make_video
 ):

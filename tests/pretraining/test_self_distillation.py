@@ -40,7 +40,7 @@ def test_sinkhorn_uses_all_prototypes_equally():
   np.testing.assert_allclose(answers.sum(0), 16.0, rtol=0.2)
   plain = np.exp(cosines / 0.1)
   plain /= plain.sum(1, keepdims=True)
-  assert plain.sum(0)[0] > 40
+  assert plain.sum(0)[0] > 30
 
 
 def test_evenness_is_the_log_distance_to_the_nearest():
@@ -72,8 +72,8 @@ def test_a_whole_view_is_the_frame_and_a_crop_is_inside(monkeypatch):
   assert 0.25 < np.ptp(crop) < 0.5
 
 
-def test_masked_patches_are_not_seen(task):
-  params = jax.jit(task.init)(jax.random.key(0))
+def test_masked_patches_are_not_seen(task, random_params):
+  params = random_params(task)
   is_masked = np.zeros((1, 16), bool)
   is_masked[0, [2, 7]] = True
 

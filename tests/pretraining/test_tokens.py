@@ -1,6 +1,7 @@
 """Tokens encoded in part keep their places."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from einops import rearrange
@@ -48,12 +49,12 @@ def test_first_slots_of_a_causal_network(small_spec):
 
 def test_other_families_are_refused(small_spec):
   spec = small_spec("siglip_tiny")
-  video = np.zeros((1, 8, 16, 16, 3), np.float32)
+  video = jnp.zeros((1, 8, 16, 16, 3))
   network = build_network(spec)
   params = jax.eval_shape(
     lambda key: network.init(key, video, 1, method="latents"), jax.random.key(0)
   )["params"]
-  params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), params)
-  index = np.zeros((1, 1), np.int32)
+  params = jax.tree.map(lambda x: jnp.zeros(x.shape), params)
+  index = jnp.zeros((1, 1), jnp.int32)
   with pytest.raises(TypeError, match="SigLip cannot encode a part"):
     encode_visible(network, params, video, index)
