@@ -69,12 +69,17 @@ def test_longer_clips_are_read_window_by_window(task):
       if name in first
     }
     second = heads.read_out(head, params, latents[:, 1:], queries)
+    others = heads.read_out(head, params, latents[:, 1:], labels)
+    if queries:
+      last = "boxes" if task == "boxes" else "visible_logit"
+      gap = np.abs(np.asarray(second[last]) - others[last]).max()
+      assert gap > 0.05, "the queries would not matter"
     for name, value in found.items():
       assert value.shape[2] == 6
       np.testing.assert_allclose(value[:, s, :4], first[name], atol=1e-5)
-      np.testing.assert_allclose(
-        value[:, s, 4:], np.asarray(second[name])[:, 2:], atol=1e-5
-      )
+      # Waves of high frequency in a query blow up its rounding.
+      later = np.asarray(second[name])[:, 2:]
+      np.testing.assert_allclose(value[:, s, 4:], later, atol=2e-2)
   if task == "points":
     with pytest.raises(ValueError, match="no whole windows"):
       decode.decode(
