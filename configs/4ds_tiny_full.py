@@ -19,6 +19,8 @@ get_config = config.experiment(
     "readout.steps": 2500,
     "readout.ema_decay": 0.995,
     "readout.train_tracks": 16,
+    # That of the run in the README.
+    "forecaster.flow.shift": "auto_slot",
     "forecaster.steps": 4000,
     "forecaster.ema_decay": 0.998,
     "train.batch_size": 16,
