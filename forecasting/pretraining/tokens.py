@@ -81,6 +81,11 @@ def encode_visible(
   def run(module: Any) -> Array:
     if isinstance(module, FourDS):
       return module(video, visible)
+    if not isinstance(module, RotaryEncoder | VideoMae | VJepa):
+      raise TypeError(
+        f"{type(module).__name__} cannot encode a part of a clip; choose a"
+        " backbone of the families 4ds, videomae, vjepa, vjepa2 or next_vid"
+      )
     patches = to_patches(video, module.patch)
     tokens = module.patch_embedding(take_tokens(patches, visible))
     if isinstance(module, RotaryEncoder):
@@ -93,15 +98,10 @@ def encode_visible(
       return module.encoder(tokens, None, rotate, mask)
     if isinstance(module, VideoMae):
       table = wave_table(patches.shape[1], module.width)
-    elif isinstance(module, VJepa):
+    else:
       # A parameter so that checkpoints hold it, but a fixed table.
       table = jax.lax.stop_gradient(module.positions)
       table = rearrange(table, "t h w D -> (t h w) D")
-    else:
-      raise TypeError(
-        f"{type(module).__name__} cannot encode a part of a clip; choose a"
-        " backbone of the families 4ds, videomae, vjepa, vjepa2 or next_vid"
-      )
     return module.encoder(tokens + take(table, visible))
 
   return network.apply({"params": params}, method=run)
