@@ -163,7 +163,7 @@ LOSSES = {
   "flow.shift": "3",
   "flow.noise_multiplicity": 2,
   "flow.context_noise": 0.2,
-  "flow.context_dropout": 0.9,
+  "flow.context_dropout": 1.0,
   "flow.rolling": 1.0,
   "flow.even_share": 1.0,
   "normalize.stats": "per_element",
