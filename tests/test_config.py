@@ -130,7 +130,10 @@ def test_an_unknown_variant_is_refused():
     ({"train__batch_size": 0}, ["train.batch_size", "positive"]),
     ({"train__accumulate": 3}, ["train.batch_size", "train.accumulate = 3"]),
     ({"train__keep_every": 7}, ["train.keep_every", "train.checkpoint_every"]),
-    ({"forecaster__model__remat": "all"}, ["forecaster.model.remat", "known: none, dots, full"]),
+    (
+      {"forecaster__model__remat": "all"},
+      ["forecaster.model.remat", "known: none, dots, full"],
+    ),
     ({"data__num_context": 3}, ["data.num_context", "tubelet"]),
     ({"data__size": 128}, ["data.size", "64"]),
     ({"forecaster__model__patch": 3}, ["forecaster.model.patch"]),
