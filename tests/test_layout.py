@@ -224,7 +224,7 @@ def test_folders_are_known_and_packages():
 
 
 def test_every_test_folder_mirrors_the_package():
-  extra = {"parity", "distributed", "benchmarks", "goldens"}
+  extra = {"parity", "distributed", "faults", "benchmarks", "goldens"}
   for path in TESTS:
     parts = path.relative_to(REPOSITORY / "tests").parts
     if len(parts) > 1 and path.name.startswith("test_"):

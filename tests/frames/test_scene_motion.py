@@ -1,4 +1,4 @@
-"""What moves in simulated scenes: kicked bodies, the drifting, turning camera."""
+"""What moves in simulated scenes: kicked bodies, the drifting camera."""
 
 import numpy as np
 
