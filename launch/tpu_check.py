@@ -99,6 +99,8 @@ def get_devices(topology: str) -> list[Any]:
   # Without these libtpu asks Google's metadata server, minutes long.
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
   os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "1")
+  # Nothing is run here, so that others may compile at the same time.
+  os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
   try:
     return list(topologies.get_topology_desc(topology, "tpu").devices)
   except Exception as error:
