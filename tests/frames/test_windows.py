@@ -2,12 +2,13 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecasting.frames import windows
 
 
+@settings(deadline=None)
 @given(
   num_frames=st.integers(0, 3000),
   span=st.integers(1, 64),
