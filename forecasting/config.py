@@ -109,6 +109,14 @@ def data_config() -> ConfigDict:
       "rays": 1,
       "num_points": 64,
       "num_boxes": 5,
+      # How scenes unfold (`frames/scenes/physics.py`; ours): seconds between
+      # frames, meters per second, probabilities after the context.
+      "scenes": {
+        "interval": 0.04,
+        "camera_speed": 0.2,
+        "turn_probability": 0.4,
+        "kick_probability": 0.4,
+      },
       # videos: folder of files, frames kept per second, kept frames from one
       # window to the next, share of every file held out.
       "path": placeholder(str),

@@ -73,6 +73,8 @@ _CHOICES = {
   "forecaster.energy.norm": tuple(energy.NORMS),
 }
 _POSITIVE = (
+  "data.scenes.interval",
+  "data.scenes.camera_speed",
   "data.size",
   "data.num_frames",
   "data.num_context",
@@ -112,6 +114,8 @@ _POSITIVE = (
   "eval.batch_size",
 )
 _SHARES = (
+  "data.scenes.turn_probability",
+  "data.scenes.kick_probability",
   "forecaster.flow.even_share",
   "forecaster.flow.rolling",
   "forecaster.flow.context_dropout",

@@ -128,6 +128,11 @@ def test_an_unknown_variant_is_refused():
     ({"baselines": ("climate",)}, ["baselines", "'climatology'"]),
     ({"data__name": "mujoco"}, ["data.name", "'mujoco_scenes'"]),
     ({"train__batch_size": 0}, ["train.batch_size", "positive"]),
+    ({"data__scenes__interval": 0.0}, ["data.scenes.interval", "positive"]),
+    (
+      {"data__scenes__turn_probability": 2.0},
+      ["data.scenes.turn_probability", "from 0 to 1"],
+    ),
     ({"train__accumulate": 3}, ["train.batch_size", "train.accumulate = 3"]),
     ({"train__keep_every": 7}, ["train.keep_every", "train.checkpoint_every"]),
     (

@@ -160,6 +160,7 @@ def scene_config(data: ConfigDict) -> mujoco_scenes.SceneConfig:
     num_context=data.num_context,
     num_points=data.num_points,
     num_boxes=data.num_boxes,
+    **data.scenes,
   )
 
 

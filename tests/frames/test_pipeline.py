@@ -46,8 +46,11 @@ def test_splits_have_their_sizes_and_their_own_scenes(tmp_path):
 
 def test_clips_are_the_generator_s(tmp_path):
   data = small_data()
+  data.scenes.turn_probability = 1.0
   source = pipeline.open_source(data, "eval", tmp_path)
-  scene_config = mujoco_scenes.SceneConfig(size=16, num_points=8)
+  scene_config = mujoco_scenes.SceneConfig(
+    size=16, num_points=8, turn_probability=1.0
+  )
   clip = mujoco_scenes.generate(scene_config, 0, 1, 2)
   assert clips.encode_clip(source[2]) == clips.encode_clip(clip)
 
