@@ -69,15 +69,12 @@ def fit(
   abstract = {t.name: t.abstract_state(mesh) for t in trainees}
   ends = {t.name: t.steps for t in trainees}
   total = max(ends.values())
-  check_workdir(
-    workdir, abstract, keep + (total // keep_every if keep_every else 0)
-  )
+  check_workdir(workdir, abstract, keep + total // (keep_every or total + 1))
   keys = replicate(lambda: {t.name: t.key(seed) for t in trainees}, mesh)
   step_fns = {t.name: compile_step(t, mesh) for t in trainees}
 
   with contextlib.ExitStack() as stack:
-    checkpoints = Checkpoints(workdir, keep, keep_every)
-    stack.callback(checkpoints.close)
+    checkpoints = _closed_with(stack, Checkpoints(workdir, keep, keep_every))
     start, states = checkpoints.restore(abstract, batches) or (
       0,
       {t.name: t.create_state(mesh, keys[t.name]) for t in trainees},
@@ -86,11 +83,8 @@ def fit(
       unmark_complete(workdir)
     log = line = None
     if jax.process_index() == 0:
-      log = MetricsLog(workdir, start, tensorboard)
-      stack.callback(log.close)
-    if progress and log:
-      line = Progress(total)
-      stack.callback(line.close)
+      log = _closed_with(stack, MetricsLog(workdir, start, tensorboard))
+      line = _closed_with(stack, Progress(total)) if progress else None
     preemption = stack.enter_context(Preemption())
     monitor = Monitor(log, line, log_every, ends)
     profiler = stack.enter_context(Profiler(workdir, profile_steps))
@@ -121,6 +115,12 @@ def fit(
     if preemption.reached(total):
       raise SystemExit(RESUME_EXIT_CODE)
   return states
+
+
+def _closed_with(stack: contextlib.ExitStack, opened: Any) -> Any:
+  """Returns what was opened, which is closed when the stack is."""
+  stack.callback(opened.close)
+  return opened
 
 
 def _advance(
