@@ -311,7 +311,8 @@ class Denoiser(nn.Module):
       angles = jnp.concatenate([cache["angles"], angles], axis=1)
     modulation = self.modulation(noise)
     for block, kv, table in zip(self.blocks, shared, self.tables, strict=True):
-      x, _ = block(x, angles, modulation + table, kv)
+      # All in place: rematerialization counts the arguments.
+      x, _ = block(x, angles, modulation + table, kv, False, False)
     if self.config.conditioning == "joint_full":
       x, angles = x[:, :, tc:], angles[:, tc:]
     condition = target_noise
