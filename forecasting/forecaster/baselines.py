@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Key
 
 from forecasting.forecaster.base import LatentSpec
-from forecasting.forecaster.fitted import Bank, check_bank
+from forecasting.forecaster.fitted import Bank, Fitted, check_bank
 from forecasting.forecaster.objective import fold_each
 from forecasting.shapes import Array, Context, Params, PRNGKey, Samples
 
@@ -63,27 +63,15 @@ class PersistenceLatent:
 
 
 @dataclasses.dataclass(frozen=True)
-class Climatology:
+class Climatology(Fitted):
   """Draws futures at random from the training set, whatever the context.
 
   Attributes:
     spec: shape of the latents.
   """
 
-  spec: LatentSpec
   name: str = dataclasses.field(default="climatology", init=False)
-  trainable: bool = dataclasses.field(default=False, init=False)
   deterministic: bool = dataclasses.field(default=False, init=False)
-  calls: int = dataclasses.field(default=0, init=False)
-
-  def init(self, key: PRNGKey) -> Params:
-    """Refuses: there is nothing to draw from yet.
-
-    Raises:
-      ValueError: always.
-    """
-    del key
-    raise ValueError("climatology has no initial parameters: call fit(bank).")
 
   def fit(self, bank: Bank) -> Params:
     """Keeps training futures to draw from.

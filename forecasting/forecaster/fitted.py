@@ -47,8 +47,8 @@ def check_bank(name: str, bank: Bank, spec: LatentSpec) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Fitted:
-  """What the baselines of this file share."""
+class Fitted:
+  """What baselines that are fitted to a bank share."""
 
   spec: LatentSpec
   trainable: bool = dataclasses.field(default=False, init=False)
@@ -65,7 +65,7 @@ class _Fitted:
 
 
 @dataclasses.dataclass(frozen=True)
-class LinearLatent(_Fitted):
+class LinearLatent(Fitted):
   """Damped linear extrapolation: last + f_k (last - slot before).
 
   The factor f_k of each future slot minimizes the squared error over the bank;
@@ -125,7 +125,7 @@ def _speed(context: Array) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class RidgeLatent(_Fitted):
+class RidgeLatent(Fitted):
   """Linear forecast of each latent token from the context at its place.
 
   One map for all places, from the last slot and the changes that led to it, to
@@ -212,7 +212,7 @@ def _inputs(context: Array) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Analogue(_Fitted):
+class Analogue(Fitted):
   """The true futures of the training contexts nearest to a context.
 
   Sample s is the future that followed the s-th nearest context by Euclidean
