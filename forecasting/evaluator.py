@@ -6,7 +6,6 @@ is scored on the same frames. Several processes share the clips; the first one
 puts the rows together.
 """
 
-import hashlib
 import time
 from collections.abc import Iterable, Iterator
 
@@ -14,6 +13,7 @@ import jax
 import numpy as np
 
 from forecasting import known_futures, scoring, sharing
+from forecasting.frames import windows
 from forecasting.latents import pipeline
 from forecasting.latents.store import LatentStore
 from forecasting.metrics import bootstrap, summary
@@ -53,7 +53,9 @@ def evaluate(
   about = {
     "num_context": settings.num_context,
     "frames": f"{settings.num_context}..{settings.num_frames - 1}",
-    "eval_list_hash": eval_list_hash(store),
+    "eval_list_hash": windows.eval_list_hash(
+      store.read(index, ("clip_id",))["clip_id"] for index in range(len(store))
+    ),
     "skipped": dict(store.manifest.skipped),
   }
   known = None
@@ -81,15 +83,6 @@ def evaluate(
         row["futures"] = conditionals[task]
       row["wall_seconds"] = round(time.time() - start, 2)
       yield row
-
-
-def eval_list_hash(store: LatentStore) -> str:
-  """Returns a digest of the ordered clip ids of a store."""
-  digest = hashlib.blake2b(digest_size=8)
-  for index in range(len(store)):
-    clip_id = np.asarray(store.read(index, ("clip_id",))["clip_id"])
-    digest.update(clip_id.tobytes() + b"\n")
-  return digest.hexdigest()
 
 
 def perception_values(

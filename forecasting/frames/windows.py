@@ -73,7 +73,6 @@ def eval_list_hash(clip_ids: Iterable[str]) -> str:
   """Returns a digest of clip ids in their order."""
   digest = hashlib.blake2b(digest_size=8)
   for clip_id in clip_ids:
-    # As the evaluator hashes the ids of a store.
     digest.update(np.asarray(clip_id).tobytes() + b"\n")
   return digest.hexdigest()
 
