@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import tiny_run
 from binaries import SMALL, run
 
 
@@ -12,7 +13,6 @@ from binaries import SMALL, run
     (["--config.backbone.name=4ds_tinny"], "backbone.name.*4ds_tiny"),
     (["--config.tasks=('box',)"], "tasks.*'boxes'"),
     (["--config.trian.batch_size=4"], "trian"),
-    (["--config.readout.optimizer.learning_rate=1e30"], "readout-boxes"),
   ],
 )
 def test_wrong_input_ends_in_one_clear_error(flags, words, tmp_path):
@@ -20,3 +20,16 @@ def test_wrong_input_ends_in_one_clear_error(flags, words, tmp_path):
   assert done.returncode != 0
   last = " ".join(done.stderr.strip().splitlines()[-6:])
   assert re.search(words, last), done.stderr[-2000:]
+
+
+def test_training_that_diverges_is_stopped(tmp_path):
+  tiny_run.write_latents(tmp_path / "latents")
+  fields = {
+    **tiny_run.FIELDS,
+    "latents.path": tmp_path / "latents",
+    "readout.optimizer.learning_rate": 1e30,
+  }
+  done = tiny_run.run(tiny_run.command("main", tmp_path / "run", fields))
+  assert done.returncode != 0
+  last = " ".join(done.stderr.strip().splitlines()[-6:])
+  assert re.search("readout-boxes", last), done.stderr[-2000:]

@@ -41,6 +41,22 @@ def clips(spec, seed=0):
   return rng.integers(0, 256, shape, dtype=np.uint8)
 
 
+def by_depth():
+  """Returns all names, those slow that take seconds to trace.
+
+  These are the deep ones, but for the shallowest published one of a family.
+  """
+  published = sorted(
+    set(SPECS) - set(TINY), key=lambda name: (SPECS[name].depth, name)
+  )
+  shallowest = {SPECS[name].family: name for name in reversed(published)}
+  quick = {*TINY, *shallowest.values()}
+  return [
+    pytest.param(name, marks=() if name in quick else pytest.mark.slow)
+    for name in sorted(SPECS)
+  ]
+
+
 def test_every_family_has_a_tiny_one():
   assert {SPECS[name].family for name in TINY} == set(FAMILIES)
 
@@ -71,7 +87,7 @@ def test_latents_fill_the_grid_and_follow_the_frames(name):
   assert same == (spec.family in BLIND_TO_THE_FUTURE)
 
 
-@pytest.mark.parametrize("name", sorted(SPECS))
+@pytest.mark.parametrize("name", by_depth())
 def test_shapes_of_every_backbone(name):
   spec = SPECS[name]
   network = encode.build_network(spec)
