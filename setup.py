@@ -26,7 +26,14 @@ BASE = [
   "tqdm>=4.66",
 ]
 
-TEST = ["beartype>=0.18", "hypothesis>=6", "pytest>=8", "pytest-xdist>=3.6"]
+TEST = [
+  "beartype>=0.18",
+  "hypothesis>=6",
+  "ipykernel>=6.29",
+  "nbclient>=0.10",
+  "pytest>=8",
+  "pytest-xdist>=3.6",
+]
 
 setup(
   name="forecasting",

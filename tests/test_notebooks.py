@@ -1,12 +1,13 @@
 """Notebooks: valid, in smoke form, and of commands and fields that exist."""
 
 import ast
-import importlib.util
 import json
 import re
 import runpy
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -63,34 +64,16 @@ def test_notebook_uses_binaries_configs_and_fields_that_exist(path):
   assert {a or b for a, b in flags} == {"config", "workdir"}
 
 
-def _run_with_kernel(path, first):
-  """Runs a notebook as Jupyter does, its first cell replaced."""
-  nbclient = pytest.importorskip("nbclient")
-  nbformat = pytest.importorskip("nbformat")
-  pytest.importorskip("ipykernel")
-  notebook = nbformat.read(path, as_version=4)
-  next(c for c in notebook.cells if c.cell_type == "code").source = first
-  nbclient.NotebookClient(notebook, timeout=1800).execute()
-
-
-def _run_as_program(path, first):
-  """Runs the code of a notebook, its first cell replaced."""
-  names = {}
-  for number, code in enumerate([first, *_code(path)[1:]]):
-    exec(compile(code, f"{path.name} cell {number}", "exec"), names)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("run", [_run_with_kernel, _run_as_program])
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs_from_top_to_bottom(path, run, tmp_path, monkeypatch):
-  if run is _run_as_program and importlib.util.find_spec("nbclient"):
-    pytest.skip("runs with nbclient")
+def test_notebook_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
   monkeypatch.setenv("JAX_PLATFORMS", "cpu")
   first, count = re.subn(
     r"(WORKDIR|FOLDER) = .*", rf"\1 = {str(tmp_path)!r}", _code(path)[0]
   )
   assert count == 1
-  run(path, first)
+  notebook = nbformat.read(path, as_version=4)
+  next(c for c in notebook.cells if c.cell_type == "code").source = first
+  nbclient.NotebookClient(notebook, timeout=1800).execute()
   (report,) = tmp_path.rglob("report.html")
   assert report.stat().st_size > 0
