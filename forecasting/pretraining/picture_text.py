@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Float, Int
 
+from forecasting.backbones.encode import to_model_range
 from forecasting.backbones.spec import BackboneSpec
 from forecasting.backbones.vit import BlockConfig
 from forecasting.frames.scenes.captions import MAX_WORDS
@@ -83,7 +84,7 @@ class PictureText(objective.Objective):
     """Returns the loss; logs how often the right text is nearest."""
     del average
     video, words = self.pictures(batch, key)
-    video = objective.to_model_range(video, self.spec)
+    video = to_model_range(video, self.spec)
     tokens = self.latents(params["encoder"], video)
     pictures = self.gather.apply(
       {"params": params["gather"]},

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Bool, Float, Key
 
+from forecasting.backbones.encode import to_model_range
 from forecasting.backbones.spec import BackboneSpec
 from forecasting.pretraining import objective
 from forecasting.pretraining.views import draw_view
@@ -251,7 +252,7 @@ class SelfDistillation(objective.Objective):
     Returns:
       The class token, the registers, the patches.
     """
-    frames = objective.to_model_range(frames, self.spec)
+    frames = to_model_range(frames, self.spec)
     side = self.spec.patch
     network = self.network.clone(
       grid=(frames.shape[1] // side, frames.shape[2] // side)
