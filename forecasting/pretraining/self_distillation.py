@@ -202,7 +202,7 @@ class SelfDistillation(objective.Objective):
       keys = jax.random.split(key, (len(frames), count))
       draw = jax.vmap(draw_view, (0, None, None, None))
       draw = jax.vmap(draw, (0, 0, None, None))
-      return draw(keys, frames, size, tuple(scale))
+      return draw(keys, frames, size, tuple(scale))[0]
 
     large_key, small_key = jax.random.split(view_key)
     large = views(large_key, 2, self.spec.frame_size, cfg["large_scale"])
