@@ -39,12 +39,15 @@ def write_report(workdir: Path) -> Path:
   return write_comparison([workdir], workdir)
 
 
-def write_comparison(workdirs: Sequence[Path], output: Path) -> Path:
+def write_comparison(
+  workdirs: Sequence[Path], output: Path, notes: Sequence[str] = ()
+) -> Path:
   """Writes one report of several runs.
 
   Args:
     workdirs: of the runs.
     output: folder of the report.
+    notes: what to say first, such as which runs are not in it.
 
   Returns:
     Path of `report.html`.
@@ -59,22 +62,27 @@ def write_comparison(workdirs: Sequence[Path], output: Path) -> Path:
     shown = comparison.tables + shown
     found = study_page.findings_csv(comparison.findings)
     _write(output / "findings.csv", found)
-  _write(output / "results.md", "\n".join(map(markup.to_markdown, shown)))
+  told = [f"> {note}\n".replace("\n  ", "\n>     ") for note in notes]
+  texts = [*told, *map(markup.to_markdown, shown)]
+  _write(output / "results.md", "\n".join(texts))
   _write(output / "results.tex", "\n".join(map(markup.to_latex, shown)))
   _write(output / "results.csv", markup.to_csv(rows))
   path = output / "report.html"
-  _write(path, page(runs, comparison))
+  _write(path, page(runs, comparison, notes))
   return path
 
 
 def page(
-  runs: Sequence[Run], comparison: study_page.Comparison | None = None
+  runs: Sequence[Run],
+  comparison: study_page.Comparison | None = None,
+  notes: Sequence[str] = (),
 ) -> str:
   """Returns the text of the page.
 
   Args:
     runs: shown ones.
     comparison: of their backbones, if there are several.
+    notes: what to say first.
   """
   rows = [row for run in runs for row in run.rows]
   names = list(dict.fromkeys(row["name"] for row in rows))
@@ -98,12 +106,15 @@ def page(
     f'<section id="{id_}"><h2>{name}</h2>{text}</section>'
     for id_, name, text in sections
   )
+  told = "".join(
+    f'<p class="warning" role="note">{html.escape(note)}</p>' for note in notes
+  ).replace("\n", "<br>")
   return (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     f"<title>{html.escape(title)}</title><style>{CSS}</style></head><body>"
     f"<h1>{html.escape(title)}</h1><nav>{links}</nav>"
-    f"{header.header(runs)}{body}</body></html>\n"
+    f"{told}{header.header(runs)}{body}</body></html>\n"
   )
 
 
