@@ -62,6 +62,8 @@ def write_comparison(
     shown = comparison.tables + shown
     found = study_page.findings_csv(comparison.findings)
     _write(output / "findings.csv", found)
+    pairs = study_page.pairs_csv(comparison.study)
+    _write(output / "comparisons.csv", pairs)
   told = [f"> {note}\n".replace("\n  ", "\n>     ") for note in notes]
   texts = [*told, *map(markup.to_markdown, shown)]
   _write(output / "results.md", "\n".join(texts))
@@ -99,7 +101,7 @@ def page(
     ("calibration", "Calibration and known futures", _calibration(rows)),
     ("curves", "Training curves", _curves(runs)),
     ("clips", "Forecasts of single clips", _clips(runs)),
-    ("paper", "The paper's numbers", _paper(rows)),
+    ("paper", "The paper's numbers", _paper(rows, bool(study))),
   ]
   links = "".join(f'<a href="#{id_}">{name}</a>' for id_, name, _ in sections)
   body = "".join(
@@ -208,19 +210,23 @@ def _clips(runs: Sequence[Run]) -> str:
   )
 
 
-def _paper(rows: Sequence[Row]) -> str:
-  parts = []
-  for backbone in dict.fromkeys(row["backbone"] for row in rows):
+def _paper(rows: Sequence[Row], has_study: bool) -> str:
+  backbones = list(dict.fromkeys(row["backbone"] for row in rows))
+  parts, strange = [], []
+  for backbone in backbones:
     if paper.paper_name(backbone) is None:
-      parts.append(
-        f"<p>The paper has no row for <b>{html.escape(backbone)}</b>: absolute "
-        "values here cannot be compared with it. What can be compared is the "
-        "order of forecasters and how far sampling moves each score.</p>"
-      )
+      strange.append(f"<b>{html.escape(backbone)}</b>")
       continue
     mine = [row for row in rows if row["backbone"] == backbone]
     found = [paper.paper_table(chosen) for _, chosen in _by_task(mine)]
     parts += [markup.to_html(table) for table in found if table is not None]
+  if strange:
+    parts.append(
+      f"<p>The paper has no row for {', '.join(strange)}: absolute values here "
+      "cannot be compared with it. What can be compared is the order of "
+      "forecasters and how far sampling moves each score.</p>"
+    )
+  if has_study or len(strange) < len(backbones):
     notes = paper.read_paper()["known_inconsistencies"]
     items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
     parts.append(
