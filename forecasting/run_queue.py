@@ -6,15 +6,19 @@ one that was pre-empted (exit code 75) is started again.
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 DONE = "study_done.json"
 PREEMPTED = os.EX_TEMPFAIL  # 75, as in forecasting.training
+
+
+T = TypeVar("T")
 
 
 class Run(NamedTuple):
@@ -24,16 +28,39 @@ class Run(NamedTuple):
   command: list[str]
 
 
+def shard(items: Sequence[T], part: str) -> list[T]:
+  """Returns what one of several hosts is to do.
+
+  Args:
+    items: all there is to do.
+    part: as in '2/4', the second of four.
+
+  Returns:
+    Every fourth item; the parts together have each item once.
+
+  Raises:
+    ValueError: `part` is not of this form.
+  """
+  match = re.fullmatch(r"(\d+)/(\d+)", part)
+  if not match or not 0 < int(match[1]) <= int(match[2]):
+    raise ValueError(f"shard {part!r}: expected a part such as 1/4 or 4/4")
+  return list(items[int(match[1]) - 1 :: int(match[2])])
+
+
+def has_finished(workdir: Path) -> bool:
+  """Returns whether a folder holds a finished run, of whatever command."""
+  return (workdir / DONE).exists()
+
+
 def is_done(run: Run) -> bool:
   """Whether a run has finished, with this very command.
 
   Raises:
     ValueError: If its folder holds a finished run of another command.
   """
-  marker = run.workdir / DONE
-  if not marker.exists():
+  if not has_finished(run.workdir):
     return False
-  command = json.loads(marker.read_text())["command"]
+  command = json.loads((run.workdir / DONE).read_text())["command"]
   if command[1:] != run.command[1:]:
     raise ValueError(
       f"{run.workdir} holds a finished run of another command:\n"

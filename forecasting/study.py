@@ -8,17 +8,23 @@ latents of each backbone are shared. Kill it and run it again: finished cells
 are skipped, the one that was running resumes. The report of whatever is
 finished is written at the end, and every time with --report_only.
 
-To spread a study over hosts that share a file system, give each its cells:
+Weights that are missing stop the study before it starts, with the commands that
+would make them; --config.skip_missing=True goes on with the other models and
+names what was left out, here and in the report. A cell that fails stops the
+study, unless --config.keep_going=True.
 
-  python -m forecasting.study --config=configs/study_tiny.py \
-    --config.only='("4ds_tiny-0", "vjepa_tiny-0")'
+To spread a study over hosts that share a file system, give each a part of the
+models:
 
-or run the commands that --dry_run prints wherever you like.
+  python -m forecasting.study --config=configs/study_tiny.py --shard=1/4
+
+or cells by name, as in --config.only='("4ds_tiny-0", "vjepa_tiny-0")', or run
+the commands that --dry_run prints wherever you like.
 """
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -27,8 +33,20 @@ from ml_collections import ConfigDict, config_flags
 from forecasting.backbones.encode import find_checkpoint
 from forecasting.backbones.zoo import get_spec
 from forecasting.report import page
-from forecasting.run_queue import Run, execute_all, is_done
+from forecasting.run_queue import Run, execute_all, has_finished, is_done, shard
 from forecasting.study_config import cell_names
+
+# Files in configs/pretrain/ that make a backbone's weights, in order.
+RECIPES = {
+  name: (name,)
+  for name in (
+    *("4ds_tiny", "dinov2_tiny", "next_vid_tiny", "siglip_tiny"),
+    *("videomae_tiny", "videomaev2_tiny", "vjepa_tiny"),
+  )
+} | {
+  "videoprism_tiny": ("videoprism_tiny_text", "videoprism_tiny"),
+  "walt_tiny": ("walt_tiny_tokenizer", "walt_tiny"),
+}
 
 
 def plan(cfg: ConfigDict, config_path: str, workdir: Path) -> list[Run]:
@@ -40,28 +58,29 @@ def plan(cfg: ConfigDict, config_path: str, workdir: Path) -> list[Run]:
     workdir: of the study.
 
   Returns:
-    The runs.
+    The runs; of models without weights none, if `skip_missing`.
 
   Raises:
     ValueError: `models` or `only` name what the study does not have, or the
       folder of a data set is missing.
-    FileNotFoundError: a backbone has no weights and may not run without.
+    FileNotFoundError: backbones have no weights and may not run without.
   """
-  cells = cell_names(cfg)
-  if strange := sorted(set(cfg.models) - set(cfg.needs)):
-    raise ValueError(
-      f"models: there is no {strange[0]!r}; this study has"
-      f" {', '.join(cfg.needs)}"
-    )
-  if unknown := sorted(set(cfg.only) - set(cells)):
-    raise ValueError(
-      f"only: there is no cell {unknown[0]!r}; the cells are {', '.join(cells)}"
+  check(cfg)
+  chosen = cfg.only or cell_names(cfg)
+  missing = missing_weights(cfg, _models(chosen))
+  if missing and not cfg.skip_missing:
+    raise FileNotFoundError(
+      "\n".join(describe(missing))
+      + "\nThen set --config.weights to the folder of the runs or of the files;"
+      " or go on with the others by --config.skip_missing=True."
     )
   path, _, variant = config_path.partition(":")
   runs = []
-  for cell in cfg.only or cells:
-    needs = cfg.needs[cell.rpartition("-")[0]]
-    folder = workdir / "cells" / cell
+  for cell in chosen:
+    if _model(cell) in missing:
+      continue
+    needs = cfg.needs[_model(cell)]
+    folder = cell_folder(workdir, cell)
     command = [
       *(sys.executable, "-m", "forecasting.main"),
       f"--config={path}:{variant + ',' if variant else ''}{cell}",
@@ -78,12 +97,88 @@ def plan(cfg: ConfigDict, config_path: str, workdir: Path) -> list[Run]:
   return runs
 
 
+def check(cfg: ConfigDict) -> None:
+  """Raises ValueError if models or cells are none of the study's."""
+  if strange := sorted(set(cfg.models) - set(cfg.needs)):
+    raise ValueError(
+      f"models: there is no {strange[0]!r}; this study has"
+      f" {', '.join(cfg.needs)}"
+    )
+  cells = cell_names(cfg)
+  if unknown := sorted(set(cfg.only) - set(cells)):
+    raise ValueError(
+      f"only: there is no cell {unknown[0]!r}; the cells are {', '.join(cells)}"
+    )
+
+
+def take_part(cfg: ConfigDict, part: str) -> None:
+  """Leaves a part of the cells for this host in `only`.
+
+  Parts are of models: seeds of one share latents, which one host should make.
+
+  Args:
+    cfg: of the study; changed.
+    part: as in '2/4', the second of four.
+
+  Raises:
+    ValueError: `part` is not of this form, or has no cells.
+  """
+  models = shard(cfg.models, part)
+  cells = cfg.only or cell_names(cfg)
+  cfg.only = tuple(cell for cell in cells if _model(cell) in models)
+  if not cfg.only:
+    raise ValueError(f"shard {part!r} of {len(cfg.models)} models has no cells")
+
+
+def missing_weights(cfg: ConfigDict, models: Sequence[str]) -> dict[str, str]:
+  """Finds models that cannot run.
+
+  Args:
+    cfg: of the study.
+    models: names of its models.
+
+  Returns:
+    Name of a model without weights to what would make them.
+  """
+  missing = {}
+  for model in models:
+    try:
+      _weights(cfg, cfg.needs[model].backbone)
+    except FileNotFoundError as error:
+      missing[model] = str(error)
+  return missing
+
+
+def describe(missing: Mapping[str, str]) -> list[str]:
+  """Returns a line, or several, on every model without weights."""
+  return [f"no weights for {model}: {how}" for model, how in missing.items()]
+
+
+def cell_folder(workdir: Path, cell: str) -> Path:
+  """Returns where a cell of a study writes."""
+  return workdir / "cells" / cell
+
+
+def _model(cell: str) -> str:
+  return cell.rpartition("-")[0]
+
+
+def _models(cells: Sequence[str]) -> list[str]:
+  """Returns the models of cells, each once."""
+  return list(dict.fromkeys(map(_model, cells)))
+
+
 def _weights(cfg: ConfigDict, backbone: str) -> list[str]:
-  """Returns the flags that choose a backbone's weights."""
+  """Returns the flags that choose a backbone's weights.
+
+  Raises:
+    FileNotFoundError: there are none; says what would make them.
+  """
   if not backbone:
     return []
   spec = get_spec(backbone)
-  for file in (f"{backbone}.safetensors", spec.checkpoint):
+  name = f"{backbone}.safetensors"
+  for file in (name, f"pretrain_{backbone}/{name}", spec.checkpoint):
     own = Path(cfg.weights) / file
     if cfg.weights and file and own.exists():
       return [
@@ -95,17 +190,15 @@ def _weights(cfg: ConfigDict, backbone: str) -> list[str]:
   except FileNotFoundError as error:
     if cfg.allow_random:
       return ["--config.backbone.random_init=True"]
-    how = str(error)
-    if backbone.endswith("_tiny"):
-      how = (
-        f"pretrain it with\n  python -m forecasting.pretrain"
-        f" --config=configs/pretrain/{backbone}.py"
-        f" --workdir=runs/pretrain_{backbone}"
-      )
-    raise FileNotFoundError(
-      f"no weights for {backbone}: {how}\nThen set --config.weights to a"
-      " folder with the file, or leave the model out of --config.models."
-    ) from None
+    if backbone not in RECIPES:
+      how = str(error).partition(": ")[2] or str(error)
+      raise FileNotFoundError(how) from None
+    commands = [
+      f"  python -m forecasting.pretrain --config=configs/pretrain/{recipe}.py"
+      f" --workdir=runs/pretrain_{recipe}"
+      for recipe in RECIPES[backbone]
+    ]
+    raise FileNotFoundError("\n".join(["make them by", *commands])) from None
   return []
 
 
@@ -127,20 +220,27 @@ def _data(cfg: ConfigDict, task: str) -> list[str]:
   return flags + ([f"--config.data.eval_path={eval_path}"] if eval_path else [])
 
 
-def report(runs: Sequence[Run], workdir: Path) -> Path | None:
-  """Writes the report of the cells that are finished.
+def report(cfg: ConfigDict, workdir: Path) -> Path | None:
+  """Writes the report of the cells that are finished, whoever ran them.
 
   Args:
-    runs: of the study.
+    cfg: of the study.
     workdir: of the study.
 
   Returns:
     Its path; None if no cell is finished.
   """
-  finished = [run.workdir for run in runs if is_done(run)]
+  cells = cell_names(cfg)
+  finished = [c for c in cells if has_finished(cell_folder(workdir, c))]
   if not finished:
     return None
-  return page.write_comparison(finished, workdir)
+  left = [cell for cell in cells if cell not in finished]
+  missing = missing_weights(cfg, _models(left))
+  notes = describe(missing)
+  if late := [cell for cell in left if _model(cell) not in missing]:
+    notes.append(f"not finished: {', '.join(late)}")
+  folders = [cell_folder(workdir, cell) for cell in finished]
+  return page.write_comparison(folders, workdir, notes)
 
 
 def run(
@@ -155,15 +255,24 @@ def run(
     report_only: whether to run nothing.
 
   Returns:
-    0, or the exit code of the cell that failed.
+    0, or the exit code of the last cell that failed.
   """
-  runs = plan(cfg, config_path, workdir)
-  code = 0 if report_only else execute_all(runs)
-  everything = cfg.copy_and_resolve_references()
-  everything.only = ()
-  if path := report(plan(everything, config_path, workdir), workdir):
+  check(cfg)
+  code = 0
+  if not report_only:
+    runs = plan(cfg, config_path, workdir)
+    _print_missing(cfg)
+    code = execute_all(runs, cfg.keep_going)
+  if path := report(cfg, workdir):
     print(f"report: {path}")
   return code
+
+
+def _print_missing(cfg: ConfigDict, mark: str = "") -> None:
+  """Names the models that the study goes on without."""
+  chosen = _models(cfg.only or cell_names(cfg))
+  for line in describe(missing_weights(cfg, chosen)):
+    print(mark + f"left out: {line}".replace("\n", f"\n{mark}"), flush=True)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -173,7 +282,10 @@ def main(argv: Sequence[str]) -> int:
   cfg = _CONFIG.value
   path = config_flags.get_config_filename(flags.FLAGS["config"])
   workdir = Path(_WORKDIR.value or Path("runs") / cfg.name)
+  if _SHARD.value:
+    take_part(cfg, _SHARD.value)
   if _DRY_RUN.value:
+    _print_missing(cfg, "# ")
     for cell in plan(cfg, path, workdir):
       note = "# done: " if is_done(cell) else ""
       print(note + shlex.join(cell.command))
@@ -185,6 +297,9 @@ if __name__ == "__main__":
   _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
   _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the study; default runs/<study name>."
+  )
+  _SHARD = flags.DEFINE_string(
+    "shard", None, "Part of the models to run here, as in 1/4."
   )
   _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only print the commands.")
   _REPORT_ONLY = flags.DEFINE_bool(

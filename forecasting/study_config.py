@@ -150,9 +150,13 @@ def _grid(
         # Names of cells, to run a part of the study on each of several hosts
         # that share --workdir. Empty: all.
         "only": (),
-        # Folder with `<backbone>.safetensors` or the official file names;
-        # empty: the weights of the package.
+        # Folder with `<backbone>.safetensors`, the official file names, or the
+        # runs of `forecasting.pretrain`; empty: the weights of the package.
         "weights": "",
+        # Whether to leave out models without weights, and go on.
+        "skip_missing": False,
+        # Whether to go on with the next cell after one that failed.
+        "keep_going": False,
         # Whether backbones without weights may run with random ones.
         "allow_random": bool(variant),
         # Folder of each task's data set, where it is not embedded; behind a

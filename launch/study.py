@@ -14,6 +14,11 @@ Whatever follows `--` is passed to every run as it is.
 Runs go one after another, each in its own folder under --root. A finished run
 leaves `study_done.json` there and is skipped next time, so the same command
 resumes a study; one that was pre-empted (exit code 75) is started again.
+
+`--shard 2/4` runs every fourth of them from the second on: give each of several
+hosts that share a file system its part. The paper's grid of models, tasks and
+seeds, with its report, is `python -m forecasting.study`, which takes the same
+flag.
 """
 
 import argparse
@@ -25,7 +30,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from forecasting.run_queue import Run, execute_all, is_done
+from forecasting.run_queue import Run, execute_all, is_done, shard
 
 MAX_NAME = 150
 
@@ -167,6 +172,7 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument("--zip", action="append", default=[], metavar="F=V,V")
   parser.add_argument("--dry_run", action="store_true", help="only print")
   parser.add_argument("--keep_going", action="store_true")
+  parser.add_argument("--shard", default="1/1", help="part to run, as in 2/4")
   cut = argv.index("--") if "--" in argv else len(argv)
   arguments = parser.parse_args(argv[:cut])
   stem = Path(arguments.config.partition(":")[0]).stem
@@ -179,6 +185,7 @@ def main(argv: Sequence[str]) -> int:
       arguments.binary,
       argv[cut + 1 :],
     )
+    runs = shard(runs, arguments.shard)
     if arguments.dry_run:
       for run in runs:
         print(("# done: " if is_done(run) else "") + shlex.join(run.command))

@@ -42,6 +42,16 @@ def build_network(spec: BackboneSpec, dtype: Any = None) -> nn.Module:
   return FAMILIES[spec.family].build(spec, dtype)
 
 
+def to_model_range(
+  video: Float[Array, "*B H W 3"], spec: BackboneSpec
+) -> Float[Array, "*B H W 3"]:
+  """Subtracts a backbone's mean from frames in [0, 1], divides by its std."""
+  video = jnp.asarray(video, jnp.float32)
+  if not any(spec.mean) and all(std == 1.0 for std in spec.std):
+    return video
+  return (video - jnp.array(spec.mean)) / jnp.array(spec.std)
+
+
 def num_blocks(spec: BackboneSpec, layer: str) -> int:
   """Returns how many blocks to compute.
 
@@ -195,7 +205,7 @@ class Backbone:
     self._check(video)
     return build_network(self.spec, self.dtype).apply(
       {"params": params},
-      _to_model_range(video, self.spec),
+      to_model_range(video, self.spec),
       self.num_blocks,
       keys,
       method="latents",
@@ -218,16 +228,6 @@ class Backbone:
       f" frames of {' x '.join(map(str, size))}. Resize the frames or set"
       " data.size and data.num_context."
     )
-
-
-def _to_model_range(
-  video: Float[Array, "B T H W 3"], spec: BackboneSpec
-) -> Float[Array, "B T H W 3"]:
-  """Subtracts the mean and divides by the std of a backbone."""
-  video = jnp.asarray(video, jnp.float32)
-  if not any(spec.mean) and all(std == 1.0 for std in spec.std):
-    return video
-  return (video - jnp.array(spec.mean)) / jnp.array(spec.std)
 
 
 def parameter_shapes(spec: BackboneSpec) -> Params:

@@ -13,7 +13,12 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Float, Key
 
-from forecasting.backbones.encode import Backbone, build_network, layer_norm
+from forecasting.backbones.encode import (
+  Backbone,
+  build_network,
+  layer_norm,
+  to_model_range,
+)
 from forecasting.shapes import Array, Params, Samples
 
 
@@ -60,9 +65,7 @@ def native_samples(
       " data.num_context."
     )
   network = build_network(spec, backbone.dtype)
-  video = (jnp.asarray(context_video, jnp.float32) - jnp.array(spec.mean)) / (
-    jnp.array(spec.std)
-  )
+  video = to_model_range(context_video, spec)
   # Samples share the context, so it is tokenized once.
   past = network.apply({"params": params}, video, method="clean_latents")
 

@@ -57,7 +57,19 @@ class Forecaster(Protocol):
     keys: Key[Array, "B"],
     num_samples: int,
   ) -> Samples:
-    """Draws futures; sample s of example b depends on fold_in(keys[b], s)."""
+    """Draws futures.
+
+    Args:
+      params: parameters.
+      context: latents of the context.
+      times: seconds of all slots, context first.
+      keys: one key per example; sample s uses fold_in(key, s).
+      num_samples: futures per example.
+
+    Returns:
+      Latents of the futures, one per example if `deterministic`. The first of
+      many samples equal those of few, whatever else is in the batch.
+    """
     ...
 
 

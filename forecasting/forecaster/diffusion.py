@@ -207,19 +207,11 @@ class DiffusionForecaster:
     keys: Key[Array, "B"],
     num_samples: int,
   ) -> Samples:
-    """Draws futures.
-
-    Args:
-      params: parameters.
-      context: latents of the context.
-      times: seconds of all slots, context first.
-      keys: one key per example; sample s uses fold_in(key, s).
-      num_samples: futures per example.
+    """Draws futures; see `Forecaster.sample`.
 
     Returns:
-      Latents of the futures. The first of many samples equal those of few; on
-      CPU they are also bitwise independent of the batch (`each_example`).
-      Other chunks or devices change them by rounding alone.
+      Latents of the futures. On CPU they are bitwise independent of the batch
+      (`each_example`); other chunks or devices change them by rounding alone.
     """
 
     def draw_futures(context: Array, times: Array, keys: Array) -> jax.Array:

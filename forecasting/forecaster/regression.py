@@ -89,7 +89,7 @@ class RegressionForecaster:
     keys: Key[Array, "B"],
     num_samples: int,
   ) -> Samples:
-    """Returns the one future; `keys` and `num_samples` change nothing."""
+    """Returns the one future."""
     del keys, num_samples
 
     def answer(context: Array, times: Array) -> Array:

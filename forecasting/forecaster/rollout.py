@@ -101,18 +101,17 @@ class Rollout:
     keys: Key[Array, "B"],
     num_samples: int,
   ) -> Samples:
-    """Draws futures.
+    """Draws futures; see `Forecaster.sample`.
 
     Args:
       params: of the forecaster within.
-      context: latents of the context.
+      context: as there.
       times: seconds of all slots of all windows.
-      keys: one key per example; sample s uses fold_in(key, s).
-      num_samples: futures per example.
+      keys: as there.
+      num_samples: as there.
 
     Returns:
-      Latents of the futures. The first of many samples or windows equal those
-      of few.
+      Latents of the futures. The first of many windows equal those of few.
     """
     spec, window = self.spec, self.spec.tc + self.spec.tf
     later = with_context_level(self.inner, self.context_level)

@@ -216,19 +216,7 @@ class ShortcutForecaster:
     keys: Key[Array, "B"],
     num_samples: int,
   ) -> Samples:
-    """Draws futures.
-
-    Args:
-      params: parameters.
-      context: latents of the context.
-      times: seconds of all slots, context first.
-      keys: one key per example; sample s uses fold_in(key, s).
-      num_samples: futures per example.
-
-    Returns:
-      Latents of the futures; see `DiffusionForecaster.sample` on what they do
-      not depend on.
-    """
+    """Draws futures; see `DiffusionForecaster.sample`."""
     span = (len(self.grid) - 1) // self.steps
     table = sampler.make_table("euler", self.grid[::span])
     spec = self.spec

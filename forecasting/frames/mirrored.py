@@ -3,7 +3,8 @@
 Latents are stored, so a clip is encoded in one orientation only. Which one
 follows from `data.seed` and the clip's name, and is kept in the name under
 which its latents are stored; the fingerprint tells such a set of clips from
-the one as recorded, so that their latents never mix.
+the one as recorded, so that their latents never mix. Captions are made from
+names too (`scenes/captions.py`), so they are of what the mirror shows.
 
 Source: tasks.md 2.5, for pixels, depth and boxes; never in evaluation.
 """

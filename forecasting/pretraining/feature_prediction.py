@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Float, Int
 
-from forecasting.backbones.encode import layer_norm
+from forecasting.backbones.encode import layer_norm, to_model_range
 from forecasting.backbones.spec import BackboneSpec
 from forecasting.pretraining import masks, objective
 from forecasting.pretraining.mask_decoder import Decoder
@@ -71,7 +71,7 @@ class FeaturePrediction(objective.Objective):
     keys = objective.clip_keys(key, len(batch["video"]))
     is_flipped = jax.vmap(jax.random.bernoulli)(keys) & self.cfg["flip"]
     video = objective.flip_some(objective.pixels(batch), is_flipped)
-    video = objective.to_model_range(video, self.spec)
+    video = to_model_range(video, self.spec)
     target = layer_norm(self.latents(average["encoder"], video))
     target = rearrange(target, "B t h w D -> B (t h w) D")
     target = jax.lax.stop_gradient(target)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Float, Int
 
-from forecasting.backbones.encode import layer_norm, load_spec
+from forecasting.backbones.encode import layer_norm, load_spec, to_model_range
 from forecasting.backbones.spec import BackboneSpec
 from forecasting.backbones.vit import BlockConfig
 from forecasting.pretraining import masks, objective
@@ -78,7 +78,7 @@ class MaskedDistillation(objective.Objective):
     keys = objective.clip_keys(key, len(batch["video"]))
     is_flipped = jax.vmap(jax.random.bernoulli)(keys) & self.cfg["flip"]
     video = objective.flip_some(objective.pixels(batch), is_flipped)
-    video = objective.to_model_range(video, self.spec)
+    video = to_model_range(video, self.spec)
     target = layer_norm(self.latents(self.teacher, video))
     target = rearrange(target, "B t h w D -> B (t h w) D")
     num_visible = round((1.0 - self.cfg["mask_fraction"]) * count)

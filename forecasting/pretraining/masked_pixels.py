@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Key
 
+from forecasting.backbones.encode import to_model_range
 from forecasting.backbones.four_ds import to_patches
 from forecasting.backbones.spec import BackboneSpec
 from forecasting.pretraining import objective
@@ -166,7 +167,7 @@ class MaskedPixels(objective.Objective):
     tokens = encode_visible(
       self.network,
       params["encoder"],
-      objective.to_model_range(video, self.spec),
+      to_model_range(video, self.spec),
       visible,
     )
     predicted = self.decoder.apply(

@@ -28,7 +28,7 @@ import numpy as np
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 
-from forecasting.backbones.encode import layer_norm
+from forecasting.backbones.encode import layer_norm, to_model_range
 from forecasting.backbones.four_ds import to_patches
 from forecasting.backbones.rotary import frame_causal, make_rotate
 from forecasting.backbones.vit import BlockConfig
@@ -209,7 +209,7 @@ class NextFrame(objective.Objective):
     frames = objective.pixels(batch)
     is_flipped = jax.vmap(jax.random.bernoulli)(keys) & cfg["flip"]
     frames = objective.flip_some(frames, is_flipped)
-    video = objective.to_model_range(frames, self.spec)
+    video = to_model_range(frames, self.spec)
     reference = layer_norm(self.latents(average["encoder"], video))
     reference = jax.lax.stop_gradient(
       rearrange(reference, "B t h w D -> B (t h w) D")[:, places:]

@@ -96,13 +96,6 @@ def pixels(batch: Mapping[str, Any]) -> Float[Array, "B T H W 3"]:
   return jnp.asarray(batch["video"], jnp.float32) / 255.0
 
 
-def to_model_range(
-  video: Float[Array, "*B H W 3"], spec: BackboneSpec
-) -> Float[Array, "*B H W 3"]:
-  """Subtracts the mean and divides by the std of a backbone."""
-  return (video - jnp.array(spec.mean)) / jnp.array(spec.std)
-
-
 def flip_some(
   video: Float[Array, "B T H W 3"], is_flipped: Array
 ) -> Float[Array, "B T H W 3"]:

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Bool, Float, Key
 
+from forecasting.backbones.encode import to_model_range
 from forecasting.backbones.spec import BackboneSpec
 from forecasting.pretraining import objective
 from forecasting.pretraining.views import draw_view
@@ -201,7 +202,7 @@ class SelfDistillation(objective.Objective):
       keys = jax.random.split(key, (len(frames), count))
       draw = jax.vmap(draw_view, (0, None, None, None))
       draw = jax.vmap(draw, (0, 0, None, None))
-      return draw(keys, frames, size, tuple(scale))
+      return draw(keys, frames, size, tuple(scale))[0]
 
     large_key, small_key = jax.random.split(view_key)
     large = views(large_key, 2, self.spec.frame_size, cfg["large_scale"])
@@ -251,7 +252,7 @@ class SelfDistillation(objective.Objective):
     Returns:
       The class token, the registers, the patches.
     """
-    frames = objective.to_model_range(frames, self.spec)
+    frames = to_model_range(frames, self.spec)
     side = self.spec.patch
     network = self.network.clone(
       grid=(frames.shape[1] // side, frames.shape[2] // side)

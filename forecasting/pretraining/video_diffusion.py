@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from forecasting.backbones.encode import load_spec
+from forecasting.backbones.encode import load_spec, to_model_range
 from forecasting.backbones.spec import BackboneSpec
 from forecasting.backbones.walt import Walt
 from forecasting.backbones.walt_noise import NUM_LEVELS, signal_amplitudes
@@ -86,7 +86,7 @@ class VideoDiffusion(objective.Objective):
     """
     del average
     keys = objective.clip_keys(key, len(batch["video"]))
-    video = objective.to_model_range(objective.pixels(batch), self.spec)
+    video = to_model_range(objective.pixels(batch), self.spec)
     clean = self.clean_latents(video)
     level, noise, is_past, is_null = jax.vmap(
       lambda key: self._draw(key, clean.shape[1:])

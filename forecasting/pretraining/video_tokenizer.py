@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Float
 
+from forecasting.backbones.encode import to_model_range
 from forecasting.backbones.spec import BackboneSpec
 from forecasting.backbones.walt import Walt
 from forecasting.backbones.walt_tokenizer import ResidualBlock, TokenizerConfig
@@ -101,7 +102,7 @@ class VideoTokenizer(objective.Objective):
     keys = objective.clip_keys(key, len(batch["video"]))
     is_flipped = jax.vmap(jax.random.bernoulli)(keys) & self.cfg["flip"]
     video = objective.flip_some(objective.pixels(batch), is_flipped)
-    video = objective.to_model_range(video, self.spec)
+    video = to_model_range(video, self.spec)
 
     def tokenize(module: Walt) -> jax.Array:
       return module.clean_latents(video)

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from forecasting.shapes import Array, PRNGKey
 
@@ -14,7 +14,7 @@ def draw_view(
   frame: Float[Array, "H W 3"],
   size: tuple[int, int],
   scale: tuple[float, float],
-) -> Float[Array, "h w 3"]:
+) -> tuple[Float[Array, "h w 3"], Bool[Array, ""]]:
   """Draws one view of a frame.
 
   Args:
@@ -24,7 +24,8 @@ def draw_view(
     scale: least and greatest share of the frame's area that it shows.
 
   Returns:
-    A crop, mirrored or not, with brightness, contrast and tint changed.
+    A crop, mirrored or not, with brightness, contrast and tint changed; and
+    whether it is mirrored.
 
   Source: the augmentations of DINO (arXiv 2104.14294), without blur,
   grayscale and solarization.
@@ -47,8 +48,9 @@ def draw_view(
     "linear",
     antialias=True,
   )
-  view = jnp.where(jax.random.bernoulli(flip_key), view[:, ::-1], view)
-  return jnp.clip(_relight(light_key, view), 0.0, 1.0)
+  is_mirrored = jax.random.bernoulli(flip_key)
+  view = jnp.where(is_mirrored, view[:, ::-1], view)
+  return jnp.clip(_relight(light_key, view), 0.0, 1.0), is_mirrored
 
 
 def _relight(

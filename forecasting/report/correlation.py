@@ -30,13 +30,18 @@ class Correlation:
       how well r of these models is known.
     over_models: the same if the models are drawn again: how far it may hold for
       others. Wide for few models.
-    num_models: of the compared ones.
+    models: compared ones.
   """
 
   value: float
   over_clips: tuple[float, float]
   over_models: tuple[float, float]
-  num_models: int
+  models: tuple[Model, ...]
+
+  @property
+  def num_models(self) -> int:
+    """How many are compared."""
+    return len(self.models)
 
 
 def normalize(
@@ -94,7 +99,7 @@ def correlations(
   """
   found, pairs, resampled = {}, {}, {}
   for task in tasks:
-    kept = [m for m in models if _is_complete(study, m, task)]
+    kept = complete(study, models, task)
     if len(kept) < MIN_MODELS:
       continue
     pairs[task] = (kept, points(study, kept, task))
@@ -104,7 +109,7 @@ def correlations(
       float(pearson(x, y)),
       None if resampled[task] is None else pearson(*resampled[task]),
       _over_models({task: pairs[task]}, num_replicates, seed),
-      len(kept),
+      kept,
     )
   if len(found) > 1:
     x, y = (
@@ -121,22 +126,28 @@ def correlations(
       float(pearson(x, y)),
       clips,
       _over_models(pairs, num_replicates, seed),
-      max(len(pair[0]) for pair in pairs.values()),
+      [m for m in models if any(m in kept for kept, _ in pairs.values())],
     )
   return found
 
 
-def _is_complete(study: Study, model: Model, task: str) -> bool:
-  """Whether a model has both values of a task."""
-  values = (study.value(model, task, name) for name in (PERCEPTION, FORECAST))
-  return not any(math.isnan(value) for value in values)
+def complete(study: Study, models: Sequence[Model], task: str) -> list[Model]:
+  """Returns the models that have both values of a task."""
+  return [
+    model
+    for model in models
+    if not any(
+      math.isnan(study.value(model, task, name))
+      for name in (PERCEPTION, FORECAST)
+    )
+  ]
 
 
 def _correlation(
   value: float,
   clips: Float[np.ndarray, "R"] | None,
   models: Float[np.ndarray, "R"],
-  num_models: int,
+  compared: Sequence[Model],
 ) -> Correlation:
   nothing = np.array([], np.float64)
   ends = [
@@ -144,7 +155,7 @@ def _correlation(
     for x in (clips, models)
   ]
   clip_ends, model_ends = ((end.low, end.high) for end in ends)
-  return Correlation(value, clip_ends, model_ends, num_models)
+  return Correlation(value, clip_ends, model_ends, tuple(compared))
 
 
 def _resampled_points(

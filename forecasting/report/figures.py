@@ -13,7 +13,7 @@ from forecasting.report.results import Row
 
 # Okabe and Ito's palette: told apart by color-blind readers.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = "osD^vP"
+MARKERS = "osD^vP"
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
 _STYLE = {
   "font.family": "sans-serif",
@@ -121,7 +121,7 @@ def _spread_skill(rows: Sequence[Row], known: bool) -> Figure | None:
           [math.nan if value is None else value for value in values],
           color=PALETTE[number % len(PALETTE)],
           linestyle=_DASHES[number % len(_DASHES)],
-          marker=_MARKERS[number % len(_MARKERS)],
+          marker=MARKERS[number % len(MARKERS)],
           markersize=3.5,
           label=name,
         )

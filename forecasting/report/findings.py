@@ -88,7 +88,7 @@ class Finding:
   @property
   def verdict(self) -> str:
     """'held', 'not held' or 'undecided'; see the module."""
-    known = [s for s in self.statistics if not math.isnan(s.low)]
+    known = self.known
     favor = sum(s.decided > 0 for s in known)
     against = sum(s.decided < 0 for s in known)
     if known and not against and 2 * favor >= len(known):
@@ -100,7 +100,7 @@ class Finding:
   @property
   def summary(self) -> str:
     """How many statistics went which way."""
-    known = [s for s in self.statistics if not math.isnan(s.low)]
+    known = self.known
     if not known:
       return "the rows do not have what this test needs"
     favor = sum(s.decided > 0 for s in known)
@@ -109,6 +109,11 @@ class Finding:
       f"of {len(known)}: {favor} in favor, {against} against,"
       f" {len(known) - favor - against} undecided"
     )
+
+  @property
+  def known(self) -> tuple[Statistic, ...]:
+    """Statistics that the rows suffice for."""
+    return tuple(s for s in self.statistics if not math.isnan(s.low))
 
 
 def all_findings(study: Study) -> list[Finding]:

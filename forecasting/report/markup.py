@@ -119,6 +119,7 @@ _LATEX = {
   "↓": r"$\downarrow$",
   "→": r"$\to$ ",
   "×": r"$\times$",
+  "±": r"$\pm$",
   "†": r"$^\dagger$",
   "–": "--",
   "…": r"\dots",
@@ -170,7 +171,8 @@ def _latex_cell(cell: Cell) -> str:
   text += latex_text(cell.flag) if cell.flag == "†" else cell.flag
   if not cell.note:
     return text
-  return rf"\shortstack[r]{{{text}\\{latex_text(cell.note)}}}"
+  # The braces keep a bracket that follows from being read as a distance.
+  return rf"\shortstack[r]{{{text}\\{{}}{latex_text(cell.note)}}}"
 
 
 def to_csv(rows: Sequence[Row]) -> str:

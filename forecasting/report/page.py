@@ -39,12 +39,15 @@ def write_report(workdir: Path) -> Path:
   return write_comparison([workdir], workdir)
 
 
-def write_comparison(workdirs: Sequence[Path], output: Path) -> Path:
+def write_comparison(
+  workdirs: Sequence[Path], output: Path, notes: Sequence[str] = ()
+) -> Path:
   """Writes one report of several runs.
 
   Args:
     workdirs: of the runs.
     output: folder of the report.
+    notes: what to say first, such as which runs are not in it.
 
   Returns:
     Path of `report.html`.
@@ -59,22 +62,29 @@ def write_comparison(workdirs: Sequence[Path], output: Path) -> Path:
     shown = comparison.tables + shown
     found = study_page.findings_csv(comparison.findings)
     _write(output / "findings.csv", found)
-  _write(output / "results.md", "\n".join(map(markup.to_markdown, shown)))
+    pairs = study_page.pairs_csv(comparison.study)
+    _write(output / "comparisons.csv", pairs)
+  told = [f"> {note}\n".replace("\n  ", "\n>     ") for note in notes]
+  texts = [*told, *map(markup.to_markdown, shown)]
+  _write(output / "results.md", "\n".join(texts))
   _write(output / "results.tex", "\n".join(map(markup.to_latex, shown)))
   _write(output / "results.csv", markup.to_csv(rows))
   path = output / "report.html"
-  _write(path, page(runs, comparison))
+  _write(path, page(runs, comparison, notes))
   return path
 
 
 def page(
-  runs: Sequence[Run], comparison: study_page.Comparison | None = None
+  runs: Sequence[Run],
+  comparison: study_page.Comparison | None = None,
+  notes: Sequence[str] = (),
 ) -> str:
   """Returns the text of the page.
 
   Args:
     runs: shown ones.
     comparison: of their backbones, if there are several.
+    notes: what to say first.
   """
   rows = [row for run in runs for row in run.rows]
   names = list(dict.fromkeys(row["name"] for row in rows))
@@ -91,19 +101,22 @@ def page(
     ("calibration", "Calibration and known futures", _calibration(rows)),
     ("curves", "Training curves", _curves(runs)),
     ("clips", "Forecasts of single clips", _clips(runs)),
-    ("paper", "The paper's numbers", _paper(rows)),
+    ("paper", "The paper's numbers", _paper(rows, bool(study))),
   ]
   links = "".join(f'<a href="#{id_}">{name}</a>' for id_, name, _ in sections)
   body = "".join(
     f'<section id="{id_}"><h2>{name}</h2>{text}</section>'
     for id_, name, text in sections
   )
+  told = "".join(
+    f'<p class="warning" role="note">{html.escape(note)}</p>' for note in notes
+  ).replace("\n", "<br>")
   return (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     f"<title>{html.escape(title)}</title><style>{CSS}</style></head><body>"
     f"<h1>{html.escape(title)}</h1><nav>{links}</nav>"
-    f"{header.header(runs)}{body}</body></html>\n"
+    f"{told}{header.header(runs)}{body}</body></html>\n"
   )
 
 
@@ -197,19 +210,23 @@ def _clips(runs: Sequence[Run]) -> str:
   )
 
 
-def _paper(rows: Sequence[Row]) -> str:
-  parts = []
-  for backbone in dict.fromkeys(row["backbone"] for row in rows):
+def _paper(rows: Sequence[Row], has_study: bool) -> str:
+  backbones = list(dict.fromkeys(row["backbone"] for row in rows))
+  parts, strange = [], []
+  for backbone in backbones:
     if paper.paper_name(backbone) is None:
-      parts.append(
-        f"<p>The paper has no row for <b>{html.escape(backbone)}</b>: absolute "
-        "values here cannot be compared with it. What can be compared is the "
-        "order of forecasters and how far sampling moves each score.</p>"
-      )
+      strange.append(f"<b>{html.escape(backbone)}</b>")
       continue
     mine = [row for row in rows if row["backbone"] == backbone]
     found = [paper.paper_table(chosen) for _, chosen in _by_task(mine)]
     parts += [markup.to_html(table) for table in found if table is not None]
+  if strange:
+    parts.append(
+      f"<p>The paper has no row for {', '.join(strange)}: absolute values here "
+      "cannot be compared with it. What can be compared is the order of "
+      "forecasters and how far sampling moves each score.</p>"
+    )
+  if has_study or len(strange) < len(backbones):
     notes = paper.read_paper()["known_inconsistencies"]
     items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
     parts.append(

@@ -1,6 +1,7 @@
 """Is A better than B? Paired bootstrap over clips, averaged over seeds."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -40,7 +41,9 @@ class Difference:
 
   @property
   def relative(self) -> tuple[float, float, float]:
-    """Value and ends as shares of B's value."""
+    """Value and ends as shares of B's value; NaN if that is 0."""
+    if self.scale == 0:
+      return (math.nan,) * 3
     return tuple(x / self.scale for x in (self.value, self.low, self.high))
 
 
@@ -62,6 +65,57 @@ def compare(
   if name == "fd_1":
     return _compare_replicates(study, a, b, task)
   return compare_groups(study, [a], [b], task, name)
+
+
+def leaders(
+  study: Study, models: Sequence[Model], task: str, name: str
+) -> set[Model]:
+  """Returns the best models, as far as the clips tell them apart.
+
+  Args:
+    study: the rows.
+    models: compared ones.
+    task: which.
+    name: as in `compare`.
+
+  Returns:
+    The model with the best value and those that are not decided to be worse.
+    Only the first where rows do not have what a comparison needs.
+  """
+  values = {model: study.value(model, task, name) for model in models}
+  values = {m: value for m, value in values.items() if not math.isnan(value)}
+  if not values:
+    return set()
+  higher = name != "fd_1" and is_higher_better(study.rows, task)
+  best = (max if higher else min)(values, key=values.get)
+  found = {model: compare(study, best, model, task, name) for model in values}
+  return {best} | {
+    model
+    for model, difference in found.items()
+    if not math.isnan(difference.low) and difference.verdict != BETTER
+  }
+
+
+def pairs(
+  study: Study, models: Sequence[Model], tasks: Sequence[str]
+) -> list[tuple[str, str, Model, Model, Difference]]:
+  """Compares every two models on every task.
+
+  Args:
+    study: the rows.
+    models: compared ones.
+    tasks: their names.
+
+  Returns:
+    (task, score, A, B, A minus B), without pairs that cannot be compared.
+  """
+  compared = [
+    (task, name, a, b, compare(study, a, b, task, name))
+    for task in tasks
+    for name in ("mean", "best", "perception", "fd_1")
+    for a, b in itertools.combinations(models, 2)
+  ]
+  return [entry for entry in compared if not math.isnan(entry[-1].low)]
 
 
 def compare_groups(

@@ -9,9 +9,16 @@ from forecasting.report import columns as cols
 from forecasting.report.correlation import (
   POOLED,
   Correlation,
+  complete,
   points,
 )
-from forecasting.report.figures import PALETTE, Figure, canvas, to_figure
+from forecasting.report.figures import (
+  MARKERS,
+  PALETTE,
+  Figure,
+  canvas,
+  to_figure,
+)
 from forecasting.report.models import Model, Study
 
 # A model keeps its letter in all panels: readable without colors.
@@ -38,43 +45,76 @@ def correlation_figure(
   if not tasks:
     return None
   letters = dict(zip(models, _LETTERS, strict=False))
-  with canvas(len(tasks), 3.1, 3.0) as (fig, axes):
+  drawn = [*tasks, *([POOLED] if POOLED in found else [])]
+  with canvas(len(drawn), 3.2, 3.1, columns=3) as (fig, axes):
     for ax, task in zip(axes, tasks):
       kept = [model for model in models if study.of(model, task)]
       x, y = points(study, kept, task)
       for model, px, py in zip(kept, x, y):
-        if math.isnan(px + py):
-          continue
-        ax.plot(
-          px,
-          py,
-          "o",
-          color=PALETTE[0] if model.weights == "pretrained" else "black",
-          fillstyle=_FACES[model.weights],
-          markersize=6,
-        )
-        ax.annotate(
-          letters.get(model, "?"),
-          (px, py),
-          xytext=(4, 3),
-          textcoords="offset points",
-          fontsize=8,
-        )
+        if not math.isnan(px + py):
+          _draw_model(ax, model, letters.get(model, "?"), px, py)
       _fit_line(ax, x, y)
-      ax.set_title(f"{task}: r = {found[task].value:.2f}")
+    if POOLED in found:
+      _draw_pooled(axes[len(tasks)], study, found[POOLED].models, tasks)
+    for ax, name in zip(axes, drawn):
+      ax.set_title(f"{name}: {_describe(found[name], short=True)}", fontsize=8)
       ax.set_xlabel("perception, share of the best")
       ax.set_ylabel("best-of-S forecast, share of the best")
     names = ", ".join(f"{letters.get(m, '?')} {m.label}" for m in models)
-    pooled = found.get(POOLED)
-    text = "; ".join(f"{task} r = {found[task].value:.2f}" for task in tasks)
-    text += f"; pooled r = {pooled.value:.2f}" if pooled else ""
+    text = "; ".join(f"{name} {_describe(found[name])}" for name in drawn)
     return to_figure(
       fig,
       f"Forecasting against perception: {text}.",
       "Best-of-S forecasting against perception, each as its share of the best"
-      f" model's (after the paper's Figure 1c). {text}; r over filled points,"
-      f" the pretrained models; line: least squares through all. {names}.",
+      f" model's (after the paper's Figure 1c). Pearson's r with 95 % bootstrap"
+      f" intervals: {text}; r over filled points, the pretrained models; line:"
+      f" least squares through all. {names}.",
     )
+
+
+def _describe(r: Correlation, short: bool = False) -> str:
+  """Returns r with its intervals."""
+  clips, models = (
+    "unknown" if math.isnan(low) else f"[{low:.2f}, {high:.2f}]"
+    for low, high in (r.over_clips, r.over_models)
+  )
+  if short:
+    return f"r = {r.value:.2f}\nover clips {clips}, models {models}"
+  return f"r = {r.value:.2f}, over clips {clips}, over models {models}"
+
+
+def _draw_model(ax, model: Model, letter: str, x: float, y: float) -> None:
+  """Draws a model's point with its letter."""
+  ax.plot(
+    x,
+    y,
+    "o",
+    color=PALETTE[0] if model.weights == "pretrained" else "black",
+    fillstyle=_FACES[model.weights],
+    markersize=6,
+  )
+  ax.annotate(
+    letter, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=8
+  )
+
+
+def _draw_pooled(
+  ax, study: Study, models: Sequence[Model], tasks: Sequence[str]
+) -> None:
+  """Draws the points behind the pooled r, a marker for each task."""
+  sides = []
+  for number, task in enumerate(tasks):
+    kept = complete(study, models, task)
+    sides.append(points(study, kept, task))
+    ax.plot(
+      *sides[-1],
+      MARKERS[number % len(MARKERS)],
+      color=PALETTE[number % len(PALETTE)],
+      markersize=5,
+      label=task,
+    )
+  _fit_line(ax, *(np.concatenate(side) for side in zip(*sides, strict=True)))
+  ax.legend(fontsize=7.5, frameon=False)
 
 
 def per_example_figure(study: Study) -> Figure | None:

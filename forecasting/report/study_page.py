@@ -10,6 +10,7 @@ from forecasting.report import (
   correlation,
   findings,
   markup,
+  significance,
   study_figures,
   study_tables,
 )
@@ -20,6 +21,8 @@ from forecasting.report.results import Row
 from forecasting.report.tables import Table
 
 _STATISTIC = ("what", "value", "low", "high", "unit", "threshold")
+_PAIR = ("task", "score", "first", "second", "difference", "low", "high")
+_SHARES = ("share", "share_low", "share_high", "verdict")
 
 
 class Comparison:
@@ -64,6 +67,23 @@ def findings_csv(found: Sequence[Finding]) -> str:
       writer.writerow(
         [finding.claim, finding.verdict, *numbers, statistic.decided]
       )
+  return text.getvalue()
+
+
+def pairs_csv(study: Study) -> str:
+  """Returns every two models' difference on every task, one per line.
+
+  Positive is better whatever the metric; shares are of the second's value.
+  """
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow([*_PAIR, *_SHARES])
+  tasks = cols.order_tasks(study.rows)
+  for task, name, a, b, found in significance.pairs(
+    study, study.compared(), tasks
+  ):
+    numbers = (found.value, found.low, found.high, *found.relative)
+    writer.writerow([task, name, a.label, b.label, *numbers, found.verdict])
   return text.getvalue()
 
 

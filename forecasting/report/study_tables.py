@@ -20,8 +20,9 @@ from forecasting.report.models import (
   Model,
   Study,
   is_higher_better,
+  mean,
 )
-from forecasting.report.significance import Difference, compare
+from forecasting.report.significance import Difference, compare, leaders
 from forecasting.report.tables import Cell, Heading, Line, Table
 
 SCALE_NOTE = (
@@ -30,6 +31,11 @@ SCALE_NOTE = (
   " compare orders and signs, not values"
 )
 SEEDS_NOTE = "±: standard deviation over seeds"
+BOLD_NOTE = (
+  "bold: the best, and every model that is not decided to be worse (95 %,"
+  " paired bootstrap over clips); findings and comparisons.csv have the"
+  " differences"
+)
 _PER_EXAMPLE = (
   ("mean", "Mean"),
   ("std", "Std"),
@@ -57,7 +63,11 @@ def per_example_table(study: Study, task: str) -> Table:
     Heading(label, "" if key == "std" else cols.ARROWS[arrow])
     for key, label in _PER_EXAMPLE
   ]
-  models = study.compared()
+  models = [model for model in study.compared() if study.of(model, task)]
+  best = {
+    key: set() if key == "std" else leaders(study, models, task, key)
+    for key, _ in _PER_EXAMPLE
+  }
   lines = [
     Line(
       model.label,
@@ -66,24 +76,22 @@ def per_example_table(study: Study, task: str) -> Table:
         _cell(
           study,
           model,
-          models,
           task,
           key,
           paper.family_value("per_example", model, task, key),
-          "" if key == "std" else arrow,
+          is_best=model in best[key],
         )
         for key, _ in _PER_EXAMPLE
       ),
     )
     for model in models
-    if study.of(model, task)
   ]
   name = cols.METRIC_NAMES.get(metric, metric)
   return Table(
     f"{task}: {name} (Table 6)",
     tuple(headings),
     tuple(lines),
-    (SEEDS_NOTE, SCALE_NOTE),
+    (SEEDS_NOTE, BOLD_NOTE, SCALE_NOTE),
     "Model",
   )
 
@@ -91,43 +99,33 @@ def per_example_table(study: Study, task: str) -> Table:
 def distribution_table(study: Study, task: str) -> Table:
   """Returns Table 2 of one task: Fréchet distance, variance beside truth."""
   models = [model for model in study.compared() if study.of(model, task)]
+  best = leaders(study, models, task, "fd_1")
   lines = []
   for model in models:
+    printed = {
+      key: paper.family_value("distribution", model, task, key)
+      for key in ("fd", "var")
+    }
     cells = [
-      _cell(
-        study,
-        model,
-        models,
-        task,
-        "fd",
-        paper.family_value("distribution", model, task, "fd"),
-        "down",
-      ),
-      _cell(study, model, models, task, "fd_1", None, "down"),
-      *(
-        _cell(
-          study,
-          model,
-          models,
-          task,
-          key,
-          paper.family_value("distribution", model, task, "var"),
-          "",
-        )
-        for key in ("var_time", "var_gauss")
-      ),
-      _cell(study, model, models, task, "spread_skill", None, ""),
+      _cell(study, model, task, "fd", printed["fd"]),
+      _cell(study, model, task, "fd_1", None, is_best=model in best),
+      _cell(study, model, task, "var_time", printed["var"]),
+      _cell(study, model, task, "var_gauss", printed["var"]),
+      _cell(study, model, task, "spread_skill", None),
     ]
     lines.append(Line(model.label, model.weights, tuple(cells)))
-  printed = paper.read_paper()["distribution"]["GT"].get(task, {}).get("var")
-  truth = [Cell(cols.MISSING)] * 2 + [
+  truth = paper.read_paper()["distribution"]["GT"].get(task, {}).get("var")
+  cells = [
     Cell(
-      _number(study.value(models[0], task, f"truth_{key}")),
-      "" if printed is None else f"paper {printed:.4g}",
+      _number(
+        mean(study.value(model, task, f"truth_{key}") for model in models)
+      ),
+      _printed(truth),
     )
     for key in ("var_time", "var_gauss")
   ]
-  lines.append(Line("truth", "oracle", (*truth, Cell("1"))))
+  none = Cell(cols.MISSING, reason="of the truth itself")
+  lines.append(Line("truth", "oracle", (none, none, *cells, Cell("1"))))
   return Table(
     f"{task}: distribution (Table 2)",
     (
@@ -138,7 +136,15 @@ def distribution_table(study: Study, task: str) -> Table:
       Heading("Spread-skill", "→1"),
     ),
     tuple(lines),
-    (SEEDS_NOTE, SCALE_NOTE),
+    (
+      SEEDS_NOTE,
+      "FD: of all samples, FD₁: of one per clip, which alone has a paired test"
+      " and bold numbers",
+      BOLD_NOTE,
+      "the paper prints one variance, which its text says is in time and its"
+      " caption that of the Gaussian; it stands beside both",
+      SCALE_NOTE,
+    ),
     "Model",
   )
 
@@ -156,14 +162,18 @@ def ablation_table(study: Study, task: str) -> Table | None:
       continue
     cells = []
     for name in ("mean", "best", "fd_1"):
-      printed = paper.family_value(
-        "regression", model, task, "fd" if name == "fd_1" else name
-      )
+      key = "fd" if name == "fd_1" else name
+      table = "distribution" if key == "fd" else "per_example"
       cells += [
-        Cell(_number(study.value(model, task, name))),
-        Cell(
-          _number(study.value(other, task, name)),
-          "" if printed is None else f"paper {printed:.4g}",
+        _cell(
+          study, model, task, name, paper.family_value(table, model, task, key)
+        ),
+        _cell(
+          study,
+          other,
+          task,
+          name,
+          paper.family_value("regression", model, task, key),
         ),
         difference_cell(compare(study, model, other, task, name)),
       ]
@@ -182,6 +192,9 @@ def ablation_table(study: Study, task: str) -> Table | None:
     (
       "gain: of diffusion over regression in per cent, positive is better, with"
       " its 95 % interval (paired bootstrap over clips) and what it decides",
+      "the paper's Fréchet distance of diffusion is that of its Table 2; ours"
+      " are of one sample per clip, as regression has no more",
+      SEEDS_NOTE,
       SCALE_NOTE,
     ),
     "Model",
@@ -239,7 +252,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
   ]
   notes = [
     f"{finding.claim} {finding.test}. "
-    + ("; ".join(map(str, finding.statistics)) or "no statistics")
+    + ("; ".join(map(str, finding.known)) or "no statistics")
     for finding in findings
   ]
   return Table(
@@ -266,27 +279,22 @@ def difference_cell(difference: Difference) -> Cell:
 def _cell(
   study: Study,
   model: Model,
-  models: Sequence[Model],
   task: str,
   name: str,
   printed: float | None,
-  aim: str,
+  is_best: bool = False,
 ) -> Cell:
   """Returns ours, with deviation over seeds and the paper's below."""
   value = study.value(model, task, name)
-  if math.isnan(value):
-    return Cell(cols.MISSING, reason="not computed for these rows")
-  values = [study.value(other, task, name) for other in models]
-  values = [x for x in values if not math.isnan(x)]
-  best = {"up": max, "down": min}.get(aim)
   deviation = study.deviation(model, task, name)
   note = [] if math.isnan(deviation) else [f"±{deviation:.2g}"]
-  note += [] if printed is None else [f"paper {printed:.4g}"]
-  return Cell(
-    _number(value),
-    "; ".join(note),
-    best is not None and value == best(values),
-  )
+  note += [_printed(printed)] if printed is not None else []
+  reason = "not computed for these rows" if math.isnan(value) else ""
+  return Cell(_number(value), "; ".join(note), is_best, reason=reason)
+
+
+def _printed(value: float | None) -> str:
+  return "" if value is None else f"paper {value:.4g}"
 
 
 def _number(value: float) -> str:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from forecasting.frames import mujoco_scenes
+from forecasting.frames import mirrored, mujoco_scenes
+from forecasting.frames.clip_list import ClipList
 from forecasting.frames.scenes import captions, physics
 
 TINY = mujoco_scenes.SceneConfig(size=8, num_points=4)
@@ -80,6 +81,68 @@ def test_captions_differ_and_all_words_are_known(scenes):
     count = np.count_nonzero(numbers)
     assert 0 < count < captions.MAX_WORDS and not numbers[count:].any()
     assert numbers.max() < captions.NUM_WORDS
+
+
+def to_the_right(clip):
+  """How far the background and each object go to the right of the frame.
+
+  Objects are measured against the background, which moves with the camera.
+  """
+  tracks, mask = clip["tracks"], clip["track_mask"]
+  background = np.median((tracks[-1] - tracks[0])[mask, 0])
+  middles = (clip["boxes"][..., 1] + clip["boxes"][..., 3]) / 2
+  found = {}
+  for slot, geom in enumerate(clip["object_ids"]):
+    if geom >= 0 and clip["box_mask"][[0, -1], slot].all():
+      moved = middles[-1, slot] - middles[0, slot]
+      found[geom - physics.NUM_PLANES] = moved - background
+  return background, found
+
+
+def test_sides_are_those_of_the_frames_mirrored_or_not():
+  """Words against boxes and tracks, which mirroring moves by itself."""
+  config = mujoco_scenes.SceneConfig(size=16, num_points=32)
+  plain = [mujoco_scenes.generate(config, 3, 0, i) for i in range(10)]
+  source = mirrored.mirror_some(
+    ClipList(
+      range(len(plain)),
+      plain.__getitem__,
+      name="mujoco_scenes",
+      split="train",
+      labels=(),
+      fingerprint="f00d",
+      skipped={},
+    ),
+    seed=0,
+  )
+  sign = {"left": -1, "right": 1}
+  compared = {"": 0, mirrored.SUFFIX: 0}
+  for clip in source:
+    name = str(clip["clip_id"])
+    head, camera = captions.caption_of(config, name).split("; ")
+    background, objects = to_the_right(clip)
+    pairs = []
+    if "pans" in camera:
+      # What the camera turns to comes from there.
+      pairs.append((camera.split()[-1], -background))
+    described = head.split(": ")[1].split(", ")
+    pairs += [(described[k].split()[-1], moved) for k, moved in objects.items()]
+    for word, moved in pairs:
+      if word in sign and abs(moved) > 0.06:
+        assert np.sign(moved) == sign[word], (name, word, moved)
+        compared[mirrored.SUFFIX if name.endswith(mirrored.SUFFIX) else ""] += 1
+  assert min(compared.values()) >= 4
+
+
+def test_mirrored_numbers_are_those_of_mirrored_words():
+  text = "two bodies: a red wavy ball moves left; the camera pans to the right"
+  other = "two bodies: a red wavy ball moves right; the camera pans to the left"
+  found = captions.mirror_words(captions.words(text)[None])
+  np.testing.assert_array_equal(found, captions.words(other)[None])
+  assert (found != captions.words(text)).sum() == 2
+  np.testing.assert_array_equal(
+    captions.mirror_words(found), captions.words(text)[None]
+  )
 
 
 def test_other_clips_have_no_caption():

@@ -1,5 +1,6 @@
 """Texts and pictures: the losses against loops, and that they fall."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -53,6 +54,24 @@ def test_hits():
   pictures, _ = pairs()
   assert contrastive.hits(pictures, 2.0 * pictures) == 1.0
   assert contrastive.hits(pictures, pictures[::-1]) == 0.0
+
+
+def test_words_of_a_mirrored_view_are_of_what_it_shows(small_spec):
+  """Frames get lighter to the right; a view that gets darker is mirrored."""
+  cfg = {"text_width": 16, "scale": (0.5, 1.0)}
+  task = ImageText(small_spec("siglip_tiny"), cfg)
+  ramp = np.linspace(60, 180, 16).astype(np.uint8)
+  video = np.broadcast_to(ramp[:, None], (12, 4, 16, 16, 3))
+  text = captions.words("one bodies: a red striped ball moves left")
+  batch = {"video": video, "text": np.tile(text, (12, 1))}
+  frames, words = jax.jit(task.pictures)(batch, jax.random.key(0))
+  sides = set()
+  for frame, numbers in zip(frames[:, 0], words, strict=True):
+    side = "left" if frame[:, -1].mean() > frame[:, 0].mean() else "right"
+    expected = captions.words(f"one bodies: a red striped ball moves {side}")
+    np.testing.assert_array_equal(numbers, expected)
+    sides.add(side)
+  assert sides == {"left", "right"}
 
 
 @pytest.mark.slow

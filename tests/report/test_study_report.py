@@ -1,8 +1,6 @@
 """Comparisons over backbones: correlation, significance, findings, tables."""
 
-import csv
 import dataclasses
-import io
 import math
 
 import numpy as np
@@ -12,13 +10,9 @@ from study_rows import MODELS, make_rows, quality_to_metric
 from forecasting.report import (
   correlation,
   findings,
-  markup,
-  page,
   paper,
-  results,
   significance,
   study_page,
-  study_tables,
 )
 from forecasting.report.models import Model, Study
 
@@ -213,89 +207,3 @@ def test_verdicts(decided, verdict):
     findings.Statistic("x", float(d), d - 0.5, d + 0.5) for d in decided
   )
   assert findings.Finding("", "", statistics).verdict == verdict
-
-
-def test_tables_have_the_papers_numbers_beside_ours(study):
-  table = study_tables.per_example_table(study, "pixels")
-  lines = {line.label: line for line in table.lines}
-  best = [heading.label for heading in table.headings].index("Best-of-S")
-  assert "paper 19.66" in lines["4ds_tiny"].cells[best].note
-  assert "paper" not in lines["4ds_tiny (random weights)"].cells[best].note
-  assert lines["4ds_tiny"].cells[best].is_best
-  assert not lines["dinov2_tiny"].cells[best].is_best
-  value = study.value(flow("4ds_tiny"), "pixels", "best")
-  assert lines["4ds_tiny"].cells[best].text == f"{value:.4g}"
-
-  table = study_tables.distribution_table(study, "pixels")
-  lines = {line.label: line for line in table.lines}
-  assert "paper 32.26" in lines["4ds_tiny"].cells[0].note
-  assert lines["truth"].cells[2].text == "1"
-  assert lines["truth"].cells[2].note == "paper 0.012"
-
-  table = study_tables.ablation_table(study, "depth")
-  line = next(line for line in table.lines if line.label == "walt_tiny")
-  gains = [cell for cell in line.cells if "better" in cell.note]
-  assert len(gains) == 2  # best and FD
-  assert "paper 0.2" in line.cells[4].note
-
-
-def test_every_writer_takes_the_tables(study):
-  comparison = study_page.Comparison(study.rows)
-  assert study_page.is_study(study.rows)
-  titles = [table.title for table in comparison.tables]
-  for number in ("2", "3", "6"):
-    assert sum(f"(Table {number})" in title for title in titles) == 2
-  for table in comparison.tables:
-    for write in (markup.to_html, markup.to_markdown, markup.to_latex):
-      assert table.lines[0].label.split(" ")[0].split("_")[0] in write(table)
-  lines = list(
-    csv.DictReader(io.StringIO(study_page.findings_csv(comparison.findings)))
-  )
-  assert {line["finding"] for line in lines} == {
-    finding.claim for finding in comparison.findings
-  }
-  assert all(float(s["low"]) <= float(s["high"]) for s in lines)
-  text = study_page.to_html(comparison)
-  assert text.count("<figure>") == 2
-  assert "held" in text and "On scale" in text
-
-
-def test_runs_that_share_a_seed_are_pointed_out(study):
-  assert study.mixed() == []
-  other = [
-    row | {"name": "longer"}
-    for row in study.rows
-    if row["backbone"] == "vjepa_tiny"
-  ]
-  mixed = Study([*study.rows, *other])
-  assert {model.backbone for model in mixed.mixed()} == {"vjepa_tiny"}
-
-
-def test_one_model_is_no_study(study):
-  rows = [row for row in study.rows if row["backbone"] == "vjepa_tiny"]
-  assert not study_page.is_study(rows)
-
-
-def test_report_of_many_runs_is_one_page(tmp_path):
-  """Seeds and models in folders of their own, as a study leaves them."""
-  rows = make_rows(seeds=(0, 1))
-  folders = {}
-  for row in rows:
-    name = f"{row['name']}-{row['seed']}"
-    folders.setdefault(name, []).append(row)
-  for name, own in folders.items():
-    (tmp_path / name).mkdir()
-    results.write_rows(tmp_path / name / "results.jsonl", own)
-  path = page.write_comparison(
-    [tmp_path / name for name in folders], tmp_path / "report"
-  )
-  text = path.read_text()
-  assert "Across backbones" in text and "8 models in 16 runs" in text
-  assert text.index("The paper&#x27;s findings") < text.index("<h2>Results")
-  # The details are of one seed of each model.
-  details = text[text.index("<h2>Results") :]
-  assert "seed 0" in details and "seed 1" not in details
-  lines = (path.parent / "results.csv").read_text().splitlines()
-  assert len(lines) == 1 + len(rows)
-  assert (path.parent / "findings.csv").exists()
-  assert "(Table 6)" in (path.parent / "results.tex").read_text()

@@ -180,6 +180,17 @@ def test_markup_round_trip(make_workdir, write):
   assert (r"\textbf{" if is_latex else "**") in text
 
 
+def test_latex_takes_no_interval_for_a_distance():
+  """After a line break LaTeX reads a bracket as how much space to leave."""
+  cell = tables.Cell("1", "[0.5, 1.5]; ±0.1")
+  table = tables.Table(
+    "t", (tables.Heading("h"),), (tables.Line("a", "trained", (cell,)),)
+  )
+  text = markup.to_latex(table)
+  assert re.search(r"\\\\\s*\[", text) is None
+  assert r"1\\{}[0.5, 1.5]; $\pm$0.1" in text
+
+
 def test_latex_has_no_bare_specials(make_workdir):
   text = markup.to_latex(tables.task_table(rows_of(make_workdir, "depth")))
   assert text.isascii()

@@ -3,7 +3,8 @@
 A caption says how many bodies there are, then of each its two colors, texture,
 kind and motion, then what the camera does. Everything of it follows from the
 scene and its two random streams, as the frames do, so nothing is stored: the
-caption of a clip is made again from the clip's name, without rendering.
+caption of a clip is made again from the clip's name, without rendering. Of a
+mirrored clip, whose name says so, left and right have changed places.
 """
 
 import functools
@@ -13,6 +14,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, Int
 
+from forecasting.frames.mirrored import SUFFIX
 from forecasting.frames.scenes import camera, physics, shading
 from forecasting.shapes import Array
 
@@ -25,6 +27,7 @@ KINDS = {
   mujoco.mjtGeom.mjGEOM_CAPSULE: "capsule",
 }
 MOTIONS = ("left", "right", "up", "down", "closer", "away", "rests")
+SIDES = {"left": "right", "right": "left"}  # to what a mirror shows
 CAMERA = ("holds", "pans")
 _OTHER = ("bodies", "a", "and", "moves", "camera", "to", "the")
 VOCABULARY = (
@@ -71,18 +74,21 @@ def caption(
 
 @functools.lru_cache(maxsize=8192)
 def caption_of(course: physics.Course, clip_id: str) -> str:
-  """Describes a clip by its name.
+  """Describes a clip, mirrored or not, by its name.
 
   Raises:
     ValueError: the name is not that of a simulated clip.
   """
-  match = _CLIP_ID.fullmatch(clip_id)
+  match = _CLIP_ID.fullmatch(clip_id.removesuffix(SUFFIX))
   if match is None:
     raise ValueError(
       f"there is no caption of the clip {clip_id!r}; captions need"
       " data.name='mujoco_scenes'"
     )
-  return caption(course, *map(int, match.groups()))
+  text = caption(course, *map(int, match.groups()))
+  if not clip_id.endswith(SUFFIX):
+    return text
+  return re.sub(r"\w+", lambda word: SIDES.get(word[0], word[0]), text)
 
 
 def words(text: str) -> Int[np.ndarray, "m"]:
@@ -90,6 +96,13 @@ def words(text: str) -> Int[np.ndarray, "m"]:
   number = {word: i for i, word in enumerate(VOCABULARY, 1)}
   found = [number[word] for word in re.findall(r"\w+", text)][:MAX_WORDS]
   return np.array(found + [0] * (MAX_WORDS - len(found)), np.int32)
+
+
+def mirror_words(numbers: Int[Array, "*B m"]) -> Int[Array, "*B m"]:
+  """Returns the numbers of captions of mirrored pictures; traceable."""
+  left, right = (VOCABULARY.index(side) + 1 for side in SIDES)
+  is_side = (numbers == left) | (numbers == right)
+  return numbers + is_side * (left + right - 2 * numbers)
 
 
 def describe(
