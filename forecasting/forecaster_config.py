@@ -126,6 +126,8 @@ def sampler_config() -> ConfigDict:
       "churn": 0.0,
       "noise_inflation": 1.0,
       "guidance": 0.0,
+      # Samples of each example drawn at a time, which bounds memory.
+      "chunk": 5,
     }
   )
 

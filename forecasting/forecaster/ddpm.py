@@ -69,5 +69,5 @@ def make_ddpm(
     table=sampler.make_table(
       ddpm.sampler, cosine_grid(ddpm.levels, ddpm.steps), eta=ddpm.eta
     ),
-    chunk=cfg.sampler.get("chunk", 5),
+    chunk=cfg.sampler.chunk,
   )

@@ -87,5 +87,5 @@ def make_flow(
     context_noise=cfg.flow.context_noise,
     rolling=cfg.flow.rolling,
     guidance=cfg.sampler.guidance,
-    chunk=cfg.sampler.get("chunk", 5),
+    chunk=cfg.sampler.chunk,
   )

@@ -230,7 +230,7 @@ def _energy(
     transform=transform,
     members=cfg.energy.members,
     norm=cfg.energy.norm,
-    chunk=cfg.sampler.get("chunk", 5),
+    chunk=cfg.sampler.chunk,
   )
 
 
@@ -268,5 +268,5 @@ def _shortcut(
     draw_levels=lambda keys: objective.logit_normal(keys, shift),
     steps=cfg.shortcut.steps,
     weight=cfg.shortcut.weight,
-    chunk=cfg.sampler.get("chunk", 5),
+    chunk=cfg.sampler.chunk,
   )

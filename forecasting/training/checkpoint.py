@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,9 @@ class Checkpoints:
     integrity.write_checksums(folder)
 
   def _unwritable(self, error):
+    # Orbax leaves writers waiting, which complain about the interpreter's end:
+    # this error shall be the last words.
+    sys.unraisablehook = lambda _: None
     return OSError(
       f"cannot write a checkpoint in {self._path}: {_first_line(error)}. Free "
       "disk space or mend permissions and run again: it resumes from the "
