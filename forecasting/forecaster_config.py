@@ -58,6 +58,13 @@ def forecaster_config() -> ConfigDict:
         # a 'position' in all slots, or the whole 'clip'.
         "norm": "token",
       },
+      "best_of_many": {
+        "noise_dim": 32,
+        # Samples of each example, of which the best one learns: as many as
+        # make a step cost what one of `energy` with 4 costs.
+        "members": 8,
+        "norm": "token",
+      },
       # Noise levels of training are those of `flow`.
       "shortcut": {
         "steps": 4,  # network calls of one sample, a power of two

@@ -20,6 +20,7 @@ from forecasting.forecaster.base import (
   LatentSpec,
   TrainableForecaster,
 )
+from forecasting.forecaster.best_of_many import BestOfManyForecaster
 from forecasting.forecaster.compressed import CompressedForecaster
 from forecasting.forecaster.ddpm import make_ddpm
 from forecasting.forecaster.denoiser import Denoiser
@@ -28,6 +29,7 @@ from forecasting.forecaster.energy import EnergyForecaster
 from forecasting.forecaster.ensemble import DeepEnsemble
 from forecasting.forecaster.flow import make_flow
 from forecasting.forecaster.masked import MaskedForecaster
+from forecasting.forecaster.one_call import OneCallForecaster
 from forecasting.forecaster.pyramid import Pyramid
 from forecasting.forecaster.regression import RegressionForecaster
 from forecasting.forecaster.residual import ResidualForecaster
@@ -39,7 +41,8 @@ from forecasting.forecaster.transforms import (
   make_transform,
 )
 
-LEARNT = ("flow", "ddpm", "regression", "masked", "energy", "shortcut")
+_ONE_CALL = {"energy": EnergyForecaster, "best_of_many": BestOfManyForecaster}
+LEARNT = ("flow", "ddpm", "regression", "masked", *_ONE_CALL, "shortcut")
 TRAINING_FREE = (
   "persistence_latent",
   "linear_latent",
@@ -165,8 +168,8 @@ def _network(
   name: str, cfg: ConfigDict, spec: LatentSpec, transform: Transform
 ) -> TrainableForecaster:
   sizes = _sizes(cfg.model, spec.channels)
-  if name == "energy":
-    return _energy(cfg, spec, sizes, transform)
+  if name in _ONE_CALL:
+    return _one_call(name, cfg, spec, sizes, transform)
   if name == "shortcut":
     return _shortcut(cfg, spec, sizes, transform)
   if name == "masked":
@@ -217,19 +220,21 @@ def _training_free(name: str, cfg: ConfigDict, spec: LatentSpec) -> Forecaster:
   return make(spec)
 
 
-def _energy(
+def _one_call(
+  name: str,
   cfg: ConfigDict,
   spec: LatentSpec,
   sizes: DenoiserConfig,
   transform: Transform,
-) -> EnergyForecaster:
-  sizes = dataclasses.replace(sizes, condition_dim=cfg.energy.noise_dim)
-  return EnergyForecaster(
+) -> OneCallForecaster:
+  fields = cfg[name]
+  sizes = dataclasses.replace(sizes, condition_dim=fields.noise_dim)
+  return _ONE_CALL[name](
     spec=spec,
     network=Denoiser(sizes, spec.channels),
     transform=transform,
-    members=cfg.energy.members,
-    norm=cfg.energy.norm,
+    members=fields.members,
+    norm=fields.norm,
     chunk=cfg.sampler.get("chunk", 5),
   )
 
