@@ -12,8 +12,18 @@ def forecaster_config() -> ConfigDict:
       "ema_decay": 0.9995,
       "model": model_config(),
       "normalize": normalize_config(),
-      # 'pca(k)': forecast the latents' k first principal components.
+      # 'pca(k)': forecast the latents' k first principal components;
+      # 'vae(k)': the k numbers that an autoencoder makes of every token.
       "compress": "none",
+      # Trained before the forecasters, on the batches of `train`.
+      "vae": {
+        "width": 512,  # of two hidden layers on either side
+        "steps": 5000,
+        # Twice the share of the latents' variance that is taken for noise.
+        "kl_weight": 1e-4,
+        "optimizer": optimizer_config(1e-3, weight_decay=0.0, b2=0.99),
+        "ema_decay": 0.99,
+      },
       # Trainings of each forecaster whose samples are pooled.
       "ensemble": 1,
       # Beyond the frames of training (`data.horizon_frames`).

@@ -106,6 +106,10 @@ _POSITIVE = (
   "forecaster.best_of_many.members",
   "forecaster.shortcut.steps",
   "forecaster.shortcut.finest",
+  "forecaster.vae.width",
+  "forecaster.vae.steps",
+  "forecaster.vae.kl_weight",
+  "forecaster.vae.optimizer.learning_rate",
   "forecaster.ridge_latent.penalty",
   "train.batch_size",
   "train.log_every",
@@ -218,7 +222,7 @@ def _value_problems(config: ConfigDict) -> Iterator[str]:
         "compares them"
       )
   try:
-    registry.num_components(config.forecaster.compress)
+    registry.compression(config.forecaster.compress)
   except ValueError as error:
     yield str(error)
   shift = config.forecaster.flow.shift

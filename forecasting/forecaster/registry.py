@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import re
 
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -96,27 +97,30 @@ def make_forecaster(
   return DeepEnsemble(forecaster, cfg.ensemble)
 
 
-def num_components(compress: str) -> int:
-  """Returns k of `config.forecaster.compress` = 'pca(k)', 0 for 'none'.
+def compression(compress: str) -> tuple[str, int]:
+  """Returns word and k of `config.forecaster.compress`.
+
+  Args:
+    compress: 'pca(k)', 'vae(k)', or 'none', whose k is 0.
 
   Raises:
-    ValueError: it is neither.
+    ValueError: it is none of them.
   """
   if compress == "none":
-    return 0
-  match = re.fullmatch(r"pca\((\d+)\)", compress)
-  if not match or int(match[1]) < 1:
+    return "none", 0
+  match = re.fullmatch(r"(pca|vae)\((\d+)\)", compress)
+  if not match or int(match[2]) < 1:
     raise ValueError(
-      f"forecaster.compress is {compress!r}: expected 'none' or 'pca(k)' with"
-      " k components, as in 'pca(64)'."
+      f"forecaster.compress is {compress!r}: expected 'none', 'pca(k)' or"
+      " 'vae(k)' with k components, as in 'pca(64)'."
     )
-  return int(match[1])
+  return match[1], int(match[2])
 
 
 def needs_scales(cfg: ConfigDict) -> bool:
   """Returns whether `config.forecaster` reads statistics of `Scales`."""
   return (
-    num_components(cfg.compress) > 0
+    cfg.compress != "none"
     or cfg.normalize.stats == "per_element"
     or cfg.normalize.target_transform == "residual_linear"
   )
@@ -126,17 +130,19 @@ def _compressed(
   name: str, cfg: ConfigDict, spec: LatentSpec, stats: Statistics | None
 ) -> TrainableForecaster:
   """Returns a learnt forecaster of channels, or of components."""
-  components = num_components(cfg.compress)
+  kind, components = compression(cfg.compress)
   normalize = cfg.normalize.to_dict()
-  if not components:
+  if kind == "none":
     transform = make_transform(spec, stats, **normalize)
     return _learnt(name, cfg, spec, transform)
-  basis = getattr(stats, "basis", jnp.zeros((0, 0)))
-  if basis.shape != (spec.channels, components):
+  codec = getattr(stats, "codec", None)
+  expected = (kind, (spec.channels, components))
+  found = (codec.kind, codec.shape) if codec else "none"
+  if found != expected:
     raise ValueError(
-      f"forecaster.compress is {cfg.compress!r}, but the statistics have a"
-      f" basis of shape {basis.shape}, not {(spec.channels, components)};"
-      " compute them with latents.scales.compute_scales."
+      f"forecaster.compress is {cfg.compress!r}, but the codec of the"
+      f" statistics is {found}, not {expected}; compute them with"
+      " latents.scales.compute_scales."
     )
   inner = dataclasses.replace(spec, channels=components)
   # Components have no LayerNorm; the latents made of them do.
@@ -144,8 +150,7 @@ def _compressed(
   return CompressedForecaster(
     inner=_learnt(name, cfg, inner, transform),
     spec=spec,
-    basis=jnp.asarray(basis),
-    center=jnp.asarray(stats.center),
+    codec=jax.tree.map(jnp.asarray, codec),
     project_ln=cfg.normalize.project_ln,
   )
 
