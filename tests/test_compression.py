@@ -41,7 +41,7 @@ def _trained(trainee, batches):
 
 
 def test_a_bent_surface_is_kept_where_principal_components_lose_it():
-  rng, count = np.random.default_rng(0), 600
+  rng, count = np.random.default_rng(0), 200
   tokens = _surface(rng, 20_000)
   centered = tokens - tokens.mean(0)
   _, lengths, rows = np.linalg.svd(centered, full_matrices=False)
@@ -60,7 +60,7 @@ def test_a_bent_surface_is_kept_where_principal_components_lose_it():
     )
   )
   settings = config_lib.base_config().forecaster.vae
-  settings.update(width=48, steps=count)
+  settings.update(width=32, steps=count)
   settings.optimizer.update(learning_rate=3e-3)
   draws = rng.integers(0, len(tokens), (count, 2, 3, 6, 6))
   clips = tokens[draws]
@@ -70,10 +70,9 @@ def test_a_bent_surface_is_kept_where_principal_components_lose_it():
   np.testing.assert_allclose(metrics["unexplained"][0], lost, rtol=0.5)
   codec = vae.Vae(linear, weights)
   unseen = _surface(np.random.default_rng(5), 4096)
-  left = unseen - codec.decode(codec.encode(unseen))
-  assert np.square(left).sum() / np.square(unseen - tokens.mean(0)).sum() < (
-    0.2 * lost
-  )
+  left = unseen - jax.jit(lambda x: codec.decode(codec.encode(x)))(unseen)
+  share = np.square(left).sum() / np.square(unseen - tokens.mean(0)).sum()
+  assert share < 0.05 * lost
 
 
 def _config(**fields):
@@ -110,12 +109,12 @@ def test_scales_are_those_of_the_means(made):
   sequences = np.stack(
     [np.concatenate([clip["context"], clip["clip"][2:]]) for clip in clips]
   )
-  means = np.asarray(found.codec.encode(sequences), np.float64)
+  means = np.asarray(jax.jit(found.codec.encode)(sequences), np.float64)
   np.testing.assert_allclose(found.mean, means.mean((0, 1, 2, 3)), atol=1e-5)
   np.testing.assert_allclose(found.std, means.std((0, 1, 2, 3)), rtol=1e-5)
-  start = vae.init_weights(found.codec.pca, 8, 1e-4, jax.random.key(0))
-  for name, value in found.codec.weights.items():
-    assert value.shape == start[name].shape and np.any(value != 0)
+  # Last layers start at zero.
+  for side in ("encode", "decode"):
+    assert np.all(found.codec.weights[f"{side}_2_kernel"] != 0)
 
 
 def test_is_kept_beside_the_store(made, tmp_path, monkeypatch):
