@@ -17,7 +17,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from forecasting import encoders, evaluator, extract, scoring, trainees
+from forecasting import (
+  compression,
+  encoders,
+  evaluator,
+  extract,
+  scoring,
+  trainees,
+)
 from forecasting.backbones.encode import load_backbone
 from forecasting.forecaster import baselines, registry, rollout
 from forecasting.forecaster.base import FittedForecaster, LatentSpec
@@ -308,19 +315,8 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
     config=config,
     stores=stores,
     spec=LatentSpec(context_slots, slots - context_slots, h, w, channels),
-    stats=_statistics(config.forecaster, stores["train"]),
+    stats=compression.statistics(config, stores["train"], workdir),
   )
-
-
-def _statistics(
-  forecaster: ConfigDict, store: LatentStore
-) -> normalize.LatentStats | scales.Scales:
-  """Returns what the config's transforms read of the training latents."""
-  stats = normalize.compute_stats(store)
-  if not registry.needs_scales(forecaster):
-    return stats
-  components = registry.num_components(forecaster.compress)
-  return scales.compute_scales(store, stats, components)
 
 
 def _open_stores(config: ConfigDict, workdir: Path) -> dict[str, LatentStore]:

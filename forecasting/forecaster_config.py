@@ -12,8 +12,10 @@ def forecaster_config() -> ConfigDict:
       "ema_decay": 0.9995,
       "model": model_config(),
       "normalize": normalize_config(),
-      # 'pca(k)': forecast the latents' k first principal components.
+      # 'pca(k)': forecast the latents' k first principal components;
+      # 'vae(k)': the k numbers that an autoencoder makes of every token.
       "compress": "none",
+      "vae": vae_config(),
       # Trainings of each forecaster whose samples are pooled.
       "ensemble": 1,
       # Beyond the frames of training (`data.horizon_frames`).
@@ -51,13 +53,9 @@ def forecaster_config() -> ConfigDict:
         "attention": "factorized",  # or 'full'
         "conditioning": "joint_full",  # or 'joint_asym', 'cross'
       },
-      "energy": {
-        "noise_dim": 32,  # of the noise that tells samples apart
-        "members": 4,  # samples of each example in the loss
-        # What lies under one norm of the score: the channels of a 'token', of
-        # a 'position' in all slots, or the whole 'clip'.
-        "norm": "token",
-      },
+      "energy": one_call_config(members=4),
+      # As many as make a step cost what one of `energy` costs.
+      "best_of_many": one_call_config(members=8),
       # Noise levels of training are those of `flow`.
       "shortcut": {
         "steps": 4,  # network calls of one sample, a power of two
@@ -92,6 +90,36 @@ def model_config() -> ConfigDict:
       # What blocks keep for the backward pass: 'none' all, 'dots' products
       # with weights, 'full' their input alone.
       "remat": "none",
+    }
+  )
+
+
+def one_call_config(members: int) -> ConfigDict:
+  """`energy` and `best_of_many` (forecaster.md 5.3)."""
+  return ConfigDict(
+    {
+      "noise_dim": 32,  # of the noise that tells samples apart
+      "members": members,  # samples of each example in the loss
+      # What lies under one norm of the loss: the channels of a 'token', of
+      # a 'position' in all slots, or the whole 'clip'.
+      "norm": "token",
+    }
+  )
+
+
+def vae_config() -> ConfigDict:
+  """The autoencoder of `compress`, trained before the forecasters.
+
+  It takes the batches of `train`.
+  """
+  return ConfigDict(
+    {
+      "width": 512,  # of two hidden layers on either side
+      "steps": 5000,
+      # Twice the share of the latents' variance that is taken for noise.
+      "kl_weight": 1e-4,
+      "optimizer": optimizer_config(1e-3, weight_decay=0.0, b2=0.99),
+      "ema_decay": 0.99,
     }
   )
 

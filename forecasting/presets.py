@@ -41,6 +41,8 @@ TINY = {
   "forecaster.model.heads": 4,
   "forecaster.model.patch": 2,
   "forecaster.steps": 1200,
+  "forecaster.vae.width": 128,
+  "forecaster.vae.steps": 600,
   # No guidance is used, so the context need never be left out.
   "forecaster.flow.context_dropout": 0.0,
   # Which way everything goes is decided where there is most noise: a third of
@@ -64,6 +66,7 @@ SMOKE = {
   "data.futures_per_context": 4,
   "readout.steps": 6,
   "forecaster.steps": 6,
+  "forecaster.vae.steps": 6,
   "forecaster.model.width": 64,
   "forecaster.model.depth": 1,
   "forecaster.sampler.steps": 2,

@@ -16,7 +16,7 @@ from forecasting import config as config_lib
 from forecasting.backbones import encode, zoo
 from forecasting.forecaster import (
   architecture,
-  energy,
+  one_call,
   process,
   registry,
   transforms,
@@ -70,7 +70,8 @@ _CHOICES = {
   ),
   "forecaster.sampler.grid": ("uniform", "shifted", "logsnr", "edm"),
   "forecaster.regression.loss": ("mse", "smooth_l1"),
-  "forecaster.energy.norm": tuple(energy.NORMS),
+  "forecaster.energy.norm": tuple(one_call.NORMS),
+  "forecaster.best_of_many.norm": tuple(one_call.NORMS),
 }
 _POSITIVE = (
   "data.scenes.interval",
@@ -101,8 +102,14 @@ _POSITIVE = (
   "forecaster.horizon.steps_per_slot",
   "forecaster.energy.noise_dim",
   "forecaster.energy.members",
+  "forecaster.best_of_many.noise_dim",
+  "forecaster.best_of_many.members",
   "forecaster.shortcut.steps",
   "forecaster.shortcut.finest",
+  "forecaster.vae.width",
+  "forecaster.vae.steps",
+  "forecaster.vae.kl_weight",
+  "forecaster.vae.optimizer.learning_rate",
   "forecaster.ridge_latent.penalty",
   "train.batch_size",
   "train.log_every",
@@ -208,8 +215,14 @@ def _value_problems(config: ConfigDict) -> Iterator[str]:
         f"backbone.layer = {layer!r}: expected 'default', 'final' or a "
         "relative depth in (0, 1]"
       )
+  for name in ("energy", "best_of_many"):
+    if config.forecaster[name].members == 1:
+      yield (
+        f"forecaster.{name}.members = 1: expected at least 2, as the loss "
+        "compares them"
+      )
   try:
-    registry.num_components(config.forecaster.compress)
+    registry.compression(config.forecaster.compress)
   except ValueError as error:
     yield str(error)
   shift = config.forecaster.flow.shift

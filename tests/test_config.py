@@ -147,6 +147,16 @@ def test_an_unknown_variant_is_refused():
     ({"forecaster__flow__shift": "-2"}, ["forecaster.flow.shift"]),
     ({"forecaster__flow__shift": "auto"}, ["forecaster.flow.shift"]),
     ({"forecaster__compress": "pca"}, ["forecaster.compress", "pca(64)"]),
+    ({"forecaster__compress": "vae(x)"}, ["forecaster.compress", "'vae(k)'"]),
+    ({"forecaster__vae__kl_weight": 0.0}, ["vae.kl_weight", "positive"]),
+    (
+      {"forecaster__best_of_many__members": 1},
+      ["forecaster.best_of_many.members", "at least 2"],
+    ),
+    (
+      {"forecaster__best_of_many__norm": "slot"},
+      ["forecaster.best_of_many.norm", "known: token, position, clip"],
+    ),
     ({"forecaster__flow__rolling": 1.5}, ["flow.rolling", "from 0 to 1"]),
     ({"forecaster__ensemble": 0}, ["forecaster.ensemble", "positive"]),
     ({"data__horizon_frames": 20}, ["data.horizon_frames", "28"]),

@@ -1,21 +1,21 @@
-"""Forecasts of the latents' principal components instead of their channels.
+"""Forecasts of few components of the latents instead of their channels.
 
 The forecaster within never sees channels: its context, target and statistics
-are of components. With all components the basis is a rotation, and nothing is
-lost.
+are of components, which a codec makes (`latents/pca.py`, `latents/vae.py`).
 
-Source: forecaster.md 7.5; DINO-Foresight (arXiv 2412.11673) forecasts the 1152
-first of 3072.
+Source: forecaster.md 7.5.
 """
 
 import dataclasses
 
 import jax
-import jax.numpy as jnp
+from einops import rearrange
 from jaxtyping import Float, Key
 
 from forecasting.forecaster.base import LatentSpec, TrainableForecaster
+from forecasting.forecaster.diffusion import each_example
 from forecasting.forecaster.transforms import project
+from forecasting.latents.scales import Codec
 from forecasting.shapes import Array, Batch, Context, Params, PRNGKey, Samples
 
 
@@ -26,15 +26,13 @@ class CompressedForecaster:
   Attributes:
     inner: the forecaster, of as many channels as there are components.
     spec: shape of the latents.
-    basis: [C k], orthonormal columns.
-    center: [C], of the latents.
+    codec: between channels and components.
     project_ln: whether samples end in a LayerNorm over channels.
   """
 
   inner: TrainableForecaster
   spec: LatentSpec
-  basis: jax.Array
-  center: jax.Array
+  codec: Codec
   project_ln: bool = False
 
   @property
@@ -61,19 +59,12 @@ class CompressedForecaster:
     """Returns fresh parameters."""
     return self.inner.init(key)
 
-  def compress(self, latents: Float[Array, "*B C"]) -> Float[Array, "*B k"]:
-    """Returns the components of latents."""
-    return _multiply(latents - self.center, self.basis)
-
-  def expand(self, components: Float[Array, "*B k"]) -> Float[Array, "*B C"]:
-    """Returns the latents nearest to the center that have these components."""
-    return _multiply(components, self.basis.T) + self.center
-
   def loss(
     self, params: Params, batch: Batch, key: PRNGKey
   ) -> tuple[Float[Array, "B"], dict[str, Float[Array, ""]]]:
     """Returns one loss per example, and scalars to log."""
-    parts = {name: self.compress(batch[name]) for name in ("context", "future")}
+    encode = self.codec.encode
+    parts = {name: encode(batch[name]) for name in ("context", "future")}
     return self.inner.loss(params, {**batch, **parts}, key)
 
   def sample(
@@ -85,13 +76,14 @@ class CompressedForecaster:
     num_samples: int,
   ) -> Samples:
     """Draws futures; see `inner`."""
-    drawn = self.inner.sample(
-      params, self.compress(context), times, keys, num_samples
-    )
-    latents = self.expand(drawn)
-    return project(latents) if self.project_ln else latents
 
+    def decode(components: Array) -> jax.Array:
+      latents = self.codec.decode(components)
+      return project(latents) if self.project_ln else latents
 
-def _multiply(x: Array, matrix: Array) -> jax.Array:
-  # The default precision of accelerators would cost what full rank promises.
-  return jnp.matmul(x, matrix, precision=jax.lax.Precision.HIGHEST)
+    past = each_example(self.codec.encode, context)
+    drawn = self.inner.sample(params, past, times, keys, num_samples)
+    # One by one: neither batch nor number of samples may change rounding.
+    flat = rearrange(drawn, "B S ... -> (B S) ...")
+    latents = each_example(decode, flat)
+    return rearrange(latents, "(B S) ... -> B S ...", S=drawn.shape[1])

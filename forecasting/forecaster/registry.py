@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import re
 
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -20,6 +21,7 @@ from forecasting.forecaster.base import (
   LatentSpec,
   TrainableForecaster,
 )
+from forecasting.forecaster.best_of_many import BestOfManyForecaster
 from forecasting.forecaster.compressed import CompressedForecaster
 from forecasting.forecaster.ddpm import make_ddpm
 from forecasting.forecaster.denoiser import Denoiser
@@ -28,6 +30,7 @@ from forecasting.forecaster.energy import EnergyForecaster
 from forecasting.forecaster.ensemble import DeepEnsemble
 from forecasting.forecaster.flow import make_flow
 from forecasting.forecaster.masked import MaskedForecaster
+from forecasting.forecaster.one_call import OneCallForecaster
 from forecasting.forecaster.pyramid import Pyramid
 from forecasting.forecaster.regression import RegressionForecaster
 from forecasting.forecaster.residual import ResidualForecaster
@@ -39,7 +42,8 @@ from forecasting.forecaster.transforms import (
   make_transform,
 )
 
-LEARNT = ("flow", "ddpm", "regression", "masked", "energy", "shortcut")
+_ONE_CALL = {"energy": EnergyForecaster, "best_of_many": BestOfManyForecaster}
+LEARNT = ("flow", "ddpm", "regression", "masked", *_ONE_CALL, "shortcut")
 TRAINING_FREE = (
   "persistence_latent",
   "linear_latent",
@@ -93,27 +97,30 @@ def make_forecaster(
   return DeepEnsemble(forecaster, cfg.ensemble)
 
 
-def num_components(compress: str) -> int:
-  """Returns k of `config.forecaster.compress` = 'pca(k)', 0 for 'none'.
+def compression(compress: str) -> tuple[str, int]:
+  """Returns word and k of `config.forecaster.compress`.
+
+  Args:
+    compress: 'pca(k)', 'vae(k)', or 'none', whose k is 0.
 
   Raises:
-    ValueError: it is neither.
+    ValueError: it is none of them.
   """
   if compress == "none":
-    return 0
-  match = re.fullmatch(r"pca\((\d+)\)", compress)
-  if not match or int(match[1]) < 1:
+    return "none", 0
+  match = re.fullmatch(r"(pca|vae)\((\d+)\)", compress)
+  if not match or int(match[2]) < 1:
     raise ValueError(
-      f"forecaster.compress is {compress!r}: expected 'none' or 'pca(k)' with"
-      " k components, as in 'pca(64)'."
+      f"forecaster.compress is {compress!r}: expected 'none', 'pca(k)' or"
+      " 'vae(k)' with k components, as in 'pca(64)'."
     )
-  return int(match[1])
+  return match[1], int(match[2])
 
 
 def needs_scales(cfg: ConfigDict) -> bool:
   """Returns whether `config.forecaster` reads statistics of `Scales`."""
   return (
-    num_components(cfg.compress) > 0
+    cfg.compress != "none"
     or cfg.normalize.stats == "per_element"
     or cfg.normalize.target_transform == "residual_linear"
   )
@@ -123,17 +130,19 @@ def _compressed(
   name: str, cfg: ConfigDict, spec: LatentSpec, stats: Statistics | None
 ) -> TrainableForecaster:
   """Returns a learnt forecaster of channels, or of components."""
-  components = num_components(cfg.compress)
+  kind, components = compression(cfg.compress)
   normalize = cfg.normalize.to_dict()
-  if not components:
+  if kind == "none":
     transform = make_transform(spec, stats, **normalize)
     return _learnt(name, cfg, spec, transform)
-  basis = getattr(stats, "basis", jnp.zeros((0, 0)))
-  if basis.shape != (spec.channels, components):
+  codec = getattr(stats, "codec", None)
+  expected = (kind, (spec.channels, components))
+  found = (codec.kind, codec.shape) if codec else "none"
+  if found != expected:
     raise ValueError(
-      f"forecaster.compress is {cfg.compress!r}, but the statistics have a"
-      f" basis of shape {basis.shape}, not {(spec.channels, components)};"
-      " compute them with latents.scales.compute_scales."
+      f"forecaster.compress is {cfg.compress!r}, but the codec of the"
+      f" statistics is {found}, not {expected}; compute them with"
+      " latents.scales.compute_scales."
     )
   inner = dataclasses.replace(spec, channels=components)
   # Components have no LayerNorm; the latents made of them do.
@@ -141,8 +150,7 @@ def _compressed(
   return CompressedForecaster(
     inner=_learnt(name, cfg, inner, transform),
     spec=spec,
-    basis=jnp.asarray(basis),
-    center=jnp.asarray(stats.center),
+    codec=jax.tree.map(jnp.asarray, codec),
     project_ln=cfg.normalize.project_ln,
   )
 
@@ -165,8 +173,8 @@ def _network(
   name: str, cfg: ConfigDict, spec: LatentSpec, transform: Transform
 ) -> TrainableForecaster:
   sizes = _sizes(cfg.model, spec.channels)
-  if name == "energy":
-    return _energy(cfg, spec, sizes, transform)
+  if name in _ONE_CALL:
+    return _one_call(name, cfg, spec, sizes, transform)
   if name == "shortcut":
     return _shortcut(cfg, spec, sizes, transform)
   if name == "masked":
@@ -217,19 +225,21 @@ def _training_free(name: str, cfg: ConfigDict, spec: LatentSpec) -> Forecaster:
   return make(spec)
 
 
-def _energy(
+def _one_call(
+  name: str,
   cfg: ConfigDict,
   spec: LatentSpec,
   sizes: DenoiserConfig,
   transform: Transform,
-) -> EnergyForecaster:
-  sizes = dataclasses.replace(sizes, condition_dim=cfg.energy.noise_dim)
-  return EnergyForecaster(
+) -> OneCallForecaster:
+  fields = cfg[name]
+  sizes = dataclasses.replace(sizes, condition_dim=fields.noise_dim)
+  return _ONE_CALL[name](
     spec=spec,
     network=Denoiser(sizes, spec.channels),
     transform=transform,
-    members=cfg.energy.members,
-    norm=cfg.energy.norm,
+    members=fields.members,
+    norm=fields.norm,
     chunk=cfg.sampler.chunk,
   )
 

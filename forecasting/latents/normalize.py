@@ -13,8 +13,9 @@ so neither order nor batch size matters.
 """
 
 import dataclasses
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from forecasting.backbones.encode import layer_norm
 from forecasting.latents import manifest as manifest_lib
@@ -37,6 +38,7 @@ __all__ = (
   "layer_norm",
   "load_stats",
   "load_tensors",
+  "read_batches",
   "save_tensors",
 )
 
@@ -208,17 +210,34 @@ def compute_stats(
     pass
   rows = np.linspace(0, len(store) - 1, num_clips).round().astype(int)
   accumulator = StatsAccumulator()
-  for start in range(0, num_clips, batch_size):
+  for context, future in read_batches(store, rows, batch_size):
+    accumulator = accumulator.update(context, future)
+  stats = accumulator.finish()
+  save_tensors(stats._asdict(), store, num_clips, FILE_NAME)
+  return stats
+
+
+def read_batches(
+  store: LatentStore,
+  rows: Int[np.ndarray, "n"] | None = None,
+  batch_size: int = 16,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields contexts [B tc h w C] and futures [B tf h w C].
+
+  Args:
+    store: to read.
+    rows: of which clips; None is all.
+    batch_size: clips at a time.
+  """
+  rows = np.arange(len(store)) if rows is None else rows
+  for start in range(0, len(rows), batch_size):
     batch = [
       store.read(int(row), ("context", "clip"))
       for row in rows[start : start + batch_size]
     ]
     context = np.stack([example["context"] for example in batch])
     clip = np.stack([example["clip"] for example in batch])
-    accumulator = accumulator.update(context, clip[:, context.shape[1] :])
-  stats = accumulator.finish()
-  save_tensors(stats._asdict(), store, num_clips, FILE_NAME)
-  return stats
+    yield context, clip[:, context.shape[1] :]
 
 
 def load_stats(store: LatentStore, num_clips: int) -> LatentStats:
@@ -253,6 +272,12 @@ def load_tensors(
         f"{file}: {field} is {about.get(field)!r}, the store wants {value!r}; "
         "delete the file and it will be computed again"
       )
+  # Files of before there was one have none.
+  if about.get("checksum", _checksum(values)) != _checksum(values):
+    raise StatsError(
+      f"{file} is damaged: its checksum differs; delete it and it will be "
+      "computed again"
+    )
   return values
 
 
@@ -263,9 +288,8 @@ def save_tensors(
   file_name: str,
 ) -> None:
   """Writes tensors beside a store, with what they were computed from."""
-  content = safetensors.numpy.save(
-    dict(values), metadata=_about(store, num_clips)
-  )
+  about = _about(store, num_clips) | {"checksum": _checksum(values)}
+  content = safetensors.numpy.save(dict(values), metadata=about)
   file: Path = store.path / file_name
   # A store may be shared, read-only. All processes compute the same.
   if jax.process_index() == 0 and os.access(file.parent, os.W_OK):
@@ -278,3 +302,12 @@ def _about(store: LatentStore, num_clips: int) -> dict[str, str]:
     "store": store.manifest.digest,
     "num_clips": str(num_clips),
   }
+
+
+def _checksum(values: Mapping[str, np.ndarray]) -> str:
+  digest = hashlib.blake2b(digest_size=16)
+  for name in sorted(values):
+    value = values[name]
+    digest.update(f"{name} {value.dtype} {value.shape}".encode())
+    digest.update(value.tobytes())
+  return digest.hexdigest()

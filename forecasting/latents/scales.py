@@ -6,47 +6,60 @@ Beside those of `normalize.py`, from one more pass over the store:
   - the damped linear extrapolation of every lead slot j and channel,
     last + f_j (last - slot before), with f_j by least squares, and what it
     leaves unexplained;
-  - with `components`, all of these for the latents' first principal components
-    instead of their channels, and the basis itself.
+  - with a codec, all of these for what it makes of the latents instead of their
+    channels.
 
-Sums are in float64 on the host. The covariance behind the basis is summed up on
-the accelerator, a batch of clips at a time, so that neither the latents nor
-their products ever are in memory at once.
+Sums are in float64 on the host.
 """
 
 import dataclasses
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
 from jaxtyping import Float
 
 from forecasting.latents import normalize
-from forecasting.latents.normalize import LatentStats, Moments, StatsAccumulator
+from forecasting.latents.normalize import Moments, StatsAccumulator
 from forecasting.latents.store import LatentStore
 from forecasting.shapes import Array
 
-_BATCH = 16
 _MIN_STD = 1e-6
+
+
+@runtime_checkable
+class Codec(Protocol):
+  """From the channels of a token to fewer components, and back.
+
+  Attributes:
+    kind: its word in `config.forecaster.compress`.
+    shape: numbers of channels and of components.
+  """
+
+  kind: str
+  shape: tuple[int, int]
+
+  def encode(self, latents: Float[Array, "*B C"]) -> Float[Array, "*B k"]:
+    """Returns components."""
+    ...
+
+  def decode(self, components: Float[Array, "*B k"]) -> Float[Array, "*B C"]:
+    """Returns latents."""
+    ...
 
 
 class Scales(NamedTuple):
   """What a forecaster may need to know of the training latents.
 
   The first six fields are those of `LatentStats`; C is the number of components
-  if there is a basis.
+  if there is a codec.
 
   Attributes:
     element_mean: of every element of a clip.
     element_std: likewise.
     linear_factor: f_j of the extrapolation.
     linear_std: root mean square of what it leaves.
-    basis: orthonormal columns, most variance first; D x 0 without components.
-    center: of the latents, [D].
-    explained: share of the latents' variance that the components hold.
+    codec: whose components these are; None for channels.
   """
 
   mean: Float[Array, "C"]
@@ -59,9 +72,7 @@ class Scales(NamedTuple):
   element_std: Float[Array, "t h w C"]
   linear_factor: Float[Array, "tf C"]
   linear_std: Float[Array, "tf C"]
-  basis: Float[Array, "D k"]
-  center: Float[Array, "D"]
-  explained: Float[Array, ""]
+  codec: Codec | None
 
 
 @dataclasses.dataclass
@@ -102,9 +113,7 @@ class ScalesAccumulator:
     self.change += np.square(change).sum((0, 2, 3))
     self.count += speed[..., 0].size
 
-  def finish(
-    self, basis: np.ndarray, center: np.ndarray, explained: float
-  ) -> Scales:
+  def finish(self) -> Scales:
     """Returns the statistics as float32."""
     factor = self.product / np.where(self.speed > 0, self.speed, 1.0)
     left = self.change - factor * (2 * self.product - factor * self.speed)
@@ -115,45 +124,12 @@ class ScalesAccumulator:
       self.elements.std(),
       factor,
       np.where(std < _MIN_STD, 1.0, std),
-      basis,
-      center,
-      explained,
     )
-    return Scales(*(np.asarray(field, np.float32) for field in fields))
-
-
-def principal_components(
-  latents: Iterator[Float[np.ndarray, "*B C"]], center: Float[Array, "C"]
-) -> tuple[Float[np.ndarray, "C C"], Float[np.ndarray, "C"]]:
-  """Returns all principal components, and their variances.
-
-  Args:
-    latents: batches.
-    center: their mean.
-
-  Returns:
-    Orthonormal columns by decreasing variance, the largest entry of each
-    positive; and the variances. Float64.
-  """
-
-  @jax.jit
-  def scatter(batch: Array, center: Array) -> jax.Array:
-    rows = rearrange(batch, "... C -> (...) C") - center
-    return jnp.matmul(rows.T, rows, precision=jax.lax.Precision.HIGHEST)
-
-  total, count = 0.0, 0
-  for batch in latents:
-    total += np.asarray(scatter(batch, jnp.asarray(center)), np.float64)
-    count += batch[..., 0].size
-  variances, basis = np.linalg.eigh(total / count)
-  variances, basis = variances[::-1], basis[:, ::-1]
-  largest = np.abs(basis).argmax(axis=0)
-  sign = np.sign(basis[largest, np.arange(len(basis))])
-  return basis * sign, np.maximum(variances, 0.0)
+    return Scales(*(np.asarray(field, np.float32) for field in fields), None)
 
 
 def compute_scales(
-  store: LatentStore, stats: LatentStats, components: int = 0
+  store: LatentStore, codec: Codec | None = None, name: str = "channels"
 ) -> Scales:
   """Returns the statistics of a training set, computing them once.
 
@@ -161,44 +137,21 @@ def compute_scales(
 
   Args:
     store: of the training split.
-    stats: of the same store.
-    components: principal components to keep; 0 keeps the channels.
-
-  Raises:
-    ValueError: there are not as many channels.
+    codec: makes components of channels; None keeps these.
+    name: of the codec, other than that of any other one.
   """
-  channels = len(stats.mean)
-  if not 0 <= components <= channels:
-    raise ValueError(
-      f"forecaster.compress asks for {components} components, but the latents"
-      f" have {channels} channels: expected 0 (no compression) to {channels}."
-    )
-  name = f"scales-{components or 'channels'}.safetensors"
+  file = f"scales-{name}.safetensors"
   try:
-    return Scales(**normalize.load_tensors(store, len(store), name))
+    fields = normalize.load_tensors(store, len(store), file)
+    return Scales(**fields, codec=codec)
   except (FileNotFoundError, normalize.StatsError, TypeError):
     pass
-  basis, explained = np.zeros((channels, 0)), 1.0
-  if components:
-    sequences = (np.concatenate(parts, axis=1) for parts in _batches(store))
-    basis, variances = principal_components(sequences, stats.mean)
-    explained = variances[:components].sum() / max(variances.sum(), 1e-30)
-    basis = basis[:, :components]
   accumulator = ScalesAccumulator()
-  for parts in _batches(store):
-    if components:
-      parts = [(x.astype(np.float64) - stats.mean) @ basis for x in parts]
-    accumulator.update(*parts)
-  scales = accumulator.finish(basis, np.asarray(stats.mean), explained)
-  normalize.save_tensors(scales._asdict(), store, len(store), name)
-  return scales
-
-
-def _batches(store: LatentStore) -> Iterator[list[np.ndarray]]:
-  """Yields contexts and futures of a store."""
-  for start in range(0, len(store), _BATCH):
-    rows = range(start, min(start + _BATCH, len(store)))
-    clips = [store.read(row, ("context", "clip")) for row in rows]
-    context = np.stack([clip["context"] for clip in clips])
-    future = np.stack([clip["clip"] for clip in clips])[:, context.shape[1] :]
-    yield [context, future]
+  encode = jax.jit(codec.encode) if codec else np.asarray
+  for parts in normalize.read_batches(store):
+    accumulator.update(*(np.asarray(encode(part)) for part in parts))
+  scales = accumulator.finish()
+  fields = scales._asdict()
+  del fields["codec"]
+  normalize.save_tensors(fields, store, len(store), file)
+  return scales._replace(codec=codec)

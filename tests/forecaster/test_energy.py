@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from forecasting.forecaster import count, energy
+from forecasting.forecaster import count, energy, one_call
 from forecasting.forecaster.registry import make_forecaster
 
 
@@ -30,7 +30,7 @@ def _score_by_loops(members, truth, norm):
   return total / len(vectors(truth))
 
 
-@pytest.mark.parametrize("norm", energy.NORMS)
+@pytest.mark.parametrize("norm", one_call.NORMS)
 def test_score_equals_loops(norm):
   rng = np.random.default_rng(0)
   members, truth = rng.normal(size=(2, 3, 3, 2, 4, 5)), rng.normal(size=(2, 60))

@@ -249,6 +249,7 @@ def test_dropped_context_is_not_seen():
     ("flow", "shift", "auto"),
     ("regression", "loss", "l1"),
     ("energy", "norm", "slot"),
+    ("best_of_many", "norm", "slot"),
     ("sampler", "grid", "linear"),
     ("normalize", "stats", "per_token"),
     ("normalize", "target_transform", "residual"),

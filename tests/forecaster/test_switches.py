@@ -17,19 +17,30 @@ from forecasting.forecaster import (
   residual,
   rollout,
 )
+from forecasting.latents import pca, vae
 
 SPEC = tiny.SPEC
 
 
-def _statistics(channels=SPEC.channels, basis=0):
+def _statistics(compress="none"):
   """Statistics of all kinds, none of them trivial."""
   rng = np.random.default_rng(0)
+  kind, components = registry.compression(compress)
+  channels = components or SPEC.channels
   slots, grid = SPEC.tc + SPEC.tf, (SPEC.h, SPEC.w)
 
   def positive(*shape):
-    return rng.uniform(0.5, 2.0, shape).astype(np.float32)
+    return np.float32(rng.uniform(0.5, 2.0, shape))
 
-  full = np.linalg.qr(rng.normal(size=(SPEC.channels, SPEC.channels)))[0]
+  codec = None
+  if components:
+    full = np.linalg.qr(rng.normal(size=(SPEC.channels, SPEC.channels)))[0]
+    basis = full[:, :components].astype(np.float32)
+    moments = positive(SPEC.channels), positive(components), positive()
+    codec = pca.Pca(basis, *moments)
+  if kind == "vae":
+    weights = vae.init_weights(codec, 8, 1e-3, jax.random.key(0))
+    codec = vae.Vae(codec, weights)
   return types.SimpleNamespace(
     mean=positive(channels),
     std=positive(channels),
@@ -40,8 +51,7 @@ def _statistics(channels=SPEC.channels, basis=0):
     element_std=positive(slots, *grid, channels),
     linear_factor=positive(SPEC.tf, channels),
     linear_std=positive(SPEC.tf, channels),
-    basis=full[:, :basis].astype(np.float32),
-    center=positive(SPEC.channels),
+    codec=codec,
   )
 
 
@@ -68,13 +78,14 @@ BUILT = {
     [residual.ResidualForecaster, FLOW],
   ),
   "pca": ({"compress": "pca(4)"}, [compressed.CompressedForecaster, FLOW]),
+  "vae": ({"compress": "vae(4)"}, [compressed.CompressedForecaster, FLOW]),
   "ensemble": ({"ensemble": 2}, [ensemble.DeepEnsemble, FLOW]),
   "rollout": ({}, [rollout.Rollout, FLOW]),
   "pyramid": ({"horizon.mode": "pyramid"}, [pyramid.Pyramid, FLOW]),
   "all": (
     {
       "normalize.target_transform": "residual_model",
-      "compress": "pca(4)",
+      "compress": "vae(4)",
       "ensemble": 2,
     },
     [
@@ -98,8 +109,7 @@ BUILT = {
 def test_what_is_built_around_a_forecaster(case):
   fields, types_ = BUILT[case]
   cfg = _config(**fields)
-  components = registry.num_components(cfg.compress)
-  stats = _statistics(components or SPEC.channels, components)
+  stats = _statistics(cfg.compress)
   windows = 3 if case in ("rollout", "pyramid", "all") else 1
   forecaster = registry.make_forecaster("flow", cfg, SPEC, stats, windows)
   assert _parts(forecaster) == types_
@@ -141,16 +151,20 @@ def test_head_is_as_wide_as_tokens_where_the_trunk_is_not(
 
 
 @pytest.mark.parametrize(
-  "compress", ["pca", "pca(0)", "pca(-2)", "vae(4)", "none(3)", ""]
+  "compress", ["pca", "pca(0)", "pca(-2)", "vae", "vae(0)", "ae(4)", "none(3)"]
 )
 def test_unknown_compression_is_refused(compress):
   with pytest.raises(ValueError, match=r"forecaster\.compress"):
-    registry.num_components(compress)
+    registry.compression(compress)
 
 
-def test_compression_needs_its_basis():
-  cfg = _config(compress="pca(4)")
-  for stats in (None, _statistics(4, 3)):
+@pytest.mark.parametrize(
+  ("compress", "others"),
+  [("pca(4)", ["pca(3)", "vae(4)"]), ("vae(4)", ["vae(3)", "pca(4)"])],
+)
+def test_compression_needs_its_codec(compress, others):
+  cfg = _config(compress=compress)
+  for stats in (None, *map(_statistics, others)):
     with pytest.raises(ValueError, match="compute_scales"):
       registry.make_forecaster("flow", cfg, SPEC, stats)
   assert registry.needs_scales(cfg) and not registry.needs_scales(_config())
@@ -206,8 +220,7 @@ def _loss(cfg):
 def test_switch_changes_the_parameters(field):
   shapes = []
   for cfg in (_config(), _config(**{field: SHAPES[field]})):
-    components = registry.num_components(cfg.compress)
-    stats = _statistics(components or SPEC.channels, components)
+    stats = _statistics(cfg.compress)
     forecaster = registry.make_forecaster("flow", cfg, SPEC, stats)
     shapes.append(jax.eval_shape(forecaster.init, jax.random.key(0)))
   assert jax.tree.structure(shapes[0]) != jax.tree.structure(shapes[1]) or (

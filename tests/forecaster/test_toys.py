@@ -1,5 +1,7 @@
 """Trained forecasters where the true conditional distribution is known."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -126,10 +128,10 @@ _REACH = np.array([1.0, 2.0], np.float32)
 _FORK = LatentSpec(tc=1, tf=2, h=1, w=1, channels=2)
 
 
-def _fork(key, size):
-  """Objects that go left or right, with equal probability."""
+def _fork(key, size, right=0.5):
+  """Objects that go left or right."""
   context = jax.random.normal(jax.random.fold_in(key, 0), (size, 1, 1, 1, 2))
-  side = jax.random.bernoulli(jax.random.fold_in(key, 1), 0.5, (size,))
+  side = jax.random.bernoulli(jax.random.fold_in(key, 1), right, (size,))
   offset = jnp.where(side, 1.0, -1.0)[:, None] * _REACH
   change = jnp.stack([offset, jnp.zeros_like(offset)], -1)
   return {
@@ -139,20 +141,24 @@ def _fork(key, size):
   }
 
 
-def _way(name, cfg, steps):
+def _way(name, cfg, steps, right=0.5):
   """Trains, and returns how far samples go, over how far objects go."""
   forecaster = make_forecaster(name, cfg, _FORK, None)
-  params = _train(forecaster, _fork, steps)
+  make_batch = functools.partial(_fork, right=right)
+  params = _train(forecaster, make_batch, steps)
   data = _fork(jax.random.key(3), 128)
   samples = _draw(forecaster, params, data, SAMPLES)
   moves = samples - np.asarray(data["context"])[:, None]
   return moves[..., 0, 0, 0] / _REACH
 
 
+def _shares(way):
+  """Returns which shares of samples go right and left."""
+  return [np.all(np.abs(way - side) < 0.3, axis=-1).mean() for side in (1, -1)]
+
+
 def _assert_both_branches(way):
-  right, left = (
-    np.all(np.abs(way - side) < 0.3, axis=-1).mean() for side in (1, -1)
-  )
+  right, left = _shares(way)
   assert 0.35 < right < 0.65 and 0.35 < left < 0.65, (right, left)
   assert 1 - right - left < 0.05, (right, left)
 
@@ -173,3 +179,13 @@ def test_fork_is_kept_open_by_energy():
   # One norm for both slots: otherwise nothing ties their branches together.
   cfg.energy.update(noise_dim=4, norm="clip")
   _assert_both_branches(_way("energy", cfg, 2000))
+
+
+@pytest.mark.slow
+def test_fork_is_evened_out_by_best_of_many():
+  """Of 4 to 1 it makes the third root of 4 to 1, as the minimum has it."""
+  cfg = _config()
+  cfg.best_of_many.update(noise_dim=4, members=4, norm="clip")
+  right, left = _shares(_way("best_of_many", cfg, 2000, right=0.8))
+  share = 4 ** (1 / 3) / (1 + 4 ** (1 / 3))
+  assert abs(right - share) < 0.06 and abs(left - (1 - share)) < 0.06

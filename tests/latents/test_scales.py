@@ -1,10 +1,11 @@
 """Further statistics, against all latents at once."""
 
+import jax
 import numpy as np
 import pytest
 from noise_store import NUM_CLIPS, make_example
 
-from forecasting.latents import normalize, scales
+from forecasting.latents import normalize, pca, scales
 
 
 @pytest.fixture(name="latents")
@@ -46,49 +47,52 @@ def _check(found, expected):
 
 
 def test_statistics_of_channels(write, latents):
-  store = write()
-  found = scales.compute_scales(store, normalize.compute_stats(store))
+  found = scales.compute_scales(write())
   _check(found, _expected(*latents))
-  assert found.basis.shape == (5, 0) and found.explained == 1
+  assert found.codec is None
+
+
+def _compute(store, components):
+  codec = pca.compute_pca(store, normalize.compute_stats(store), components)
+  return scales.compute_scales(store, codec, f"pca-{components}")
 
 
 @pytest.mark.parametrize("components", [2, 5])
 def test_statistics_of_components(write, latents, components):
-  store = write()
-  stats = normalize.compute_stats(store)
-  found = scales.compute_scales(store, stats, components)
+  found = _compute(write(), components)
+  codec = found.codec
   rows = np.concatenate(latents, axis=1).reshape(-1, 5)
   variances = np.linalg.eigvalsh(np.cov(rows.T, ddof=0))[::-1]
-  assert found.basis.shape == (5, components)
+  assert codec.shape == codec.basis.shape == (5, components)
   np.testing.assert_allclose(
-    found.basis.T @ found.basis, np.eye(components), atol=1e-6
+    codec.basis.T @ codec.basis, np.eye(components), atol=1e-6
   )
-  np.testing.assert_allclose(
-    found.std, np.sqrt(variances[:components]), rtol=1e-5
-  )
+  for std in (found.std, codec.deviation):
+    np.testing.assert_allclose(std, np.sqrt(variances[:components]), rtol=1e-5)
   share = variances[:components].sum() / variances.sum()
-  np.testing.assert_allclose(found.explained, share, rtol=1e-6)
-  basis = found.basis.astype(np.float64)
-  _check(found, _expected(*((x - stats.mean) @ basis for x in latents)))
+  np.testing.assert_allclose(codec.explained, share, rtol=1e-6)
+  np.testing.assert_allclose(codec.total, variances.sum(), rtol=1e-6)
+  basis, center = (np.float64(x) for x in (codec.basis, codec.center))
+  np.testing.assert_allclose(center, rows.mean(0), rtol=1e-5)
+  _check(found, _expected(*((x - center) @ basis for x in latents)))
   if components == 5:
-    there = (rows - found.center) @ basis
-    np.testing.assert_allclose(there @ basis.T + found.center, rows, atol=1e-5)
+    back = codec.decode(codec.encode(np.float32(rows)))
+    np.testing.assert_allclose(back, rows, atol=1e-5)
 
 
 def test_kept_with_the_store_by_number_of_components(write, monkeypatch):
   store = write()
-  stats = normalize.compute_stats(store)
-  first = scales.compute_scales(store, stats, 2)
+  first = _compute(store, 2)
   with monkeypatch.context() as patch:
     patch.setattr(type(store), "read", None)  # a second pass would fail
-    again = scales.compute_scales(store, stats, 2)
+    again = _compute(store, 2)
     with pytest.raises(TypeError):
-      scales.compute_scales(store, stats, 3)
-  for one, two in zip(first, again, strict=True):
-    np.testing.assert_array_equal(one, two)
+      _compute(store, 3)
+  jax.tree.map(np.testing.assert_array_equal, first, again)
 
 
-def test_more_components_than_channels_are_refused(write):
+@pytest.mark.parametrize("components", [0, 6])
+def test_more_components_than_channels_are_refused(write, components):
   store = write()
-  with pytest.raises(ValueError, match="have 5 channels"):
-    scales.compute_scales(store, normalize.compute_stats(store), 6)
+  with pytest.raises(ValueError, match="have 5 channels: expected 1 to 5"):
+    pca.compute_pca(store, normalize.compute_stats(store), components)
