@@ -208,7 +208,7 @@ def eval_config() -> ConfigDict:
   return ConfigDict(
     {
       "num_samples": 10,  # (paper)
-      "batch_size": 16,
+      "batch_size": 8,  # sampled on one chip
       "bootstrap": 1000,
       "bootstrap_frechet": 50,
       "num_panels": 3,

@@ -122,6 +122,8 @@ PAPER: Mapping[str, Mapping[str, Any]] = {
 # family, on which `:smoke` runs.
 _SIGLIP = {
   "train.batch_size": 4,
+  # A clip is 4,096 tokens.
+  "eval.batch_size": 1,
   "readout.steps": 160_000,
   "forecaster.steps": 160_000,
 }

@@ -147,14 +147,15 @@ def _inner_jaxprs(params: Mapping[str, Any]) -> Iterator[Any]:
         yield item
 
 
-def gathered_activations(text: str, state: Any) -> list[str]:
+def gathered_activations(text: str, params: Any) -> list[str]:
   """Returns shapes that are gathered from all chips and are no parameters.
 
   Args:
     text: of the compiled program.
-    state: of the trainee; its arrays may be gathered where they are used.
+    params: state of the trainee, or weights of the backbone; these arrays may
+      be gathered where they are used.
   """
-  own = {_shape(x.shape) for x in jax.tree.leaves(state)}
+  own = {_shape(x.shape) for x in jax.tree.leaves(params)}
   found = []
   for result in _ALL_GATHER.findall(text):
     for dims in _SHAPE.findall(result):
@@ -233,7 +234,7 @@ def check(step: Step, kind: str, mfu: float, resident_bytes: int) -> Check:
     - sizes.alias_size_in_bytes
     + sizes.generated_code_size_in_bytes
   )
-  result.gathered = gathered_activations(compiled.as_text(), step.state)
+  result.gathered = gathered_activations(compiled.as_text(), step.args[0])
   result.fits = result.peak_bytes + resident_bytes <= memory
   return result
 
