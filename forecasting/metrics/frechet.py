@@ -113,7 +113,7 @@ def frechet_distance(
   mean_pred, pred = _standardize(pred)
   mean_truth, truth = _standardize(truth)
   rest = np.square(mean_pred - mean_truth).sum()
-  rest += np.square(pred).sum() + np.square(truth).sum()
+  rest += np.vdot(pred, pred) + np.vdot(truth, truth)
   pred, truth = _reduce(pred, truth)
   return distance_from_cross(rest, pred @ truth.T)
 
@@ -160,7 +160,9 @@ def _standardize(
 ) -> tuple[Float[np.ndarray, "V"], Float[np.ndarray, "N V"]]:
   """Mean of the rows, and the centered rows over sqrt(N - 1)."""
   mean = rows.mean(axis=0)
-  return mean, (rows - mean) / np.sqrt(len(rows) - 1)
+  rows = rows - mean
+  rows /= np.sqrt(len(rows) - 1)
+  return mean, rows
 
 
 def _reduce(
