@@ -122,19 +122,7 @@ class OneCallForecaster:
     keys: Key[Array, "B"],
     num_samples: int,
   ) -> Samples:
-    """Draws futures, one network call each.
-
-    Args:
-      params: parameters.
-      context: latents of the context.
-      times: seconds of all slots, context first.
-      keys: one key per example; sample s uses fold_in(key, s).
-      num_samples: futures per example.
-
-    Returns:
-      Latents of the futures; see `DiffusionForecaster.sample` on what they do
-      not depend on.
-    """
+    """Draws futures; see `DiffusionForecaster.sample`."""
 
     def draw(context: Array, times: Array, keys: Array) -> jax.Array:
       cache = self.encode(params, context, times)

@@ -5,6 +5,7 @@ written beside and renamed when complete, so that a half-written one is never
 seen. The marker `<workdir>/train_complete` is written after the last one.
 """
 
+import atexit
 import dataclasses
 import json
 import os
@@ -237,8 +238,8 @@ class Checkpoints:
 
   def _unwritable(self, error):
     # Orbax leaves writers waiting, which complain about the interpreter's end:
-    # this error shall be the last words.
-    sys.unraisablehook = lambda _: None
+    # this error shall be the last words. Until then nothing is hidden.
+    atexit.register(setattr, sys, "unraisablehook", lambda _: None)
     return OSError(
       f"cannot write a checkpoint in {self._path}: {_first_line(error)}. Free "
       "disk space or mend permissions and run again: it resumes from the "
