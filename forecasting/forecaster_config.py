@@ -88,8 +88,11 @@ def model_config() -> ConfigDict:
       "head_depth": 2,
       "dtype": "default",  # bfloat16 matmuls on accelerators, float32 on CPU
       # What blocks keep for the backward pass: 'none' all, 'dots' products
-      # with weights, 'full' their input alone.
-      "remat": "none",
+      # with weights, 'full' their input alone; 'default': 'dots' if `scan`.
+      "remat": "default",
+      # Blocks compiled once and looped over: 'always', 'never', or 'default',
+      # on accelerators. The parameters are the same.
+      "scan": "default",
     }
   )
 

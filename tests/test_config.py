@@ -137,7 +137,7 @@ def test_an_unknown_variant_is_refused():
     ({"train__keep_every": 7}, ["train.keep_every", "train.checkpoint_every"]),
     (
       {"forecaster__model__remat": "all"},
-      ["forecaster.model.remat", "known: none, dots, full"],
+      ["forecaster.model.remat", "known: default, none, dots, full"],
     ),
     ({"data__num_context": 3}, ["data.num_context", "tubelet"]),
     ({"data__size": 128}, ["data.size", "64"]),

@@ -1,6 +1,7 @@
 """Size and switches of the denoiser, and its layers without parameters."""
 
 import dataclasses
+from collections.abc import Callable
 
 import einops
 import jax
@@ -13,6 +14,7 @@ from forecasting.shapes import Array
 
 CONDITIONINGS = ("joint_asym", "joint_full", "cross")
 ATTENTIONS = ("full", "factorized")
+SCANS = ("default", "always", "never")
 # What a block keeps for the backward pass; it computes the rest again.
 REMATS = {
   "none": None,  # all is kept
@@ -48,7 +50,11 @@ class DenoiserConfig:
     dtype: type of matrix products; 'default' is bfloat16 on accelerators and
       float32 on CPU.
     remat: what blocks keep for the backward pass: 'none' all, 'dots' only the
-      products with weights, 'full' only their input.
+      products with weights, 'full' only their input; 'default' is 'dots' where
+      the blocks are looped over, whose intermediate values no compiler thins
+      out, else 'none'.
+    scan: whether the blocks are compiled once and looped over, 'always' or
+      'never'; 'default' is on accelerators, where compiling each takes minutes.
   """
 
   width: int
@@ -63,14 +69,16 @@ class DenoiserConfig:
   head_depth: int = 2
   condition_dim: int = 0
   dtype: str = "default"
-  remat: str = "none"
+  remat: str = "default"
+  scan: str = "default"
 
   def __post_init__(self):
     for field, allowed in (
-      ("remat", tuple(REMATS)),
+      ("remat", ("default", *REMATS)),
       ("conditioning", CONDITIONINGS),
       ("attention", ATTENTIONS),
       ("dtype", ("default", "bfloat16", "float32")),
+      ("scan", SCANS),
     ):
       if getattr(self, field) not in allowed:
         raise ValueError(
@@ -101,6 +109,20 @@ class DenoiserConfig:
       on_cpu = jax.default_backend() == "cpu"
       return jnp.dtype(jnp.float32 if on_cpu else jnp.bfloat16)
     return jnp.dtype(self.dtype)
+
+  @property
+  def scans(self) -> bool:
+    """Whether the blocks are looped over."""
+    if self.scan == "default":
+      return jax.default_backend() != "cpu"
+    return self.scan == "always"
+
+  @property
+  def remat_policy(self) -> Callable[..., bool] | None:
+    """What blocks keep for the backward pass; None for all."""
+    if self.remat == "default":
+      return REMATS["dots" if self.scans else "none"]
+    return REMATS[self.remat]
 
 
 def mlp_hidden(width: int) -> int:

@@ -23,9 +23,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from forecasting.forecaster import attention
+from forecasting.forecaster import attention, layers
 from forecasting.forecaster.architecture import (
-  REMATS,
   DenoiserConfig,
   mlp_hidden,
   modulate,
@@ -196,10 +195,14 @@ class Denoiser(nn.Module):
     self.tables = self.param("tables", zeros, (config.depth, factor * width))
     patterns = ("spatial", "temporal")
     block = Block
-    if config.remat != "none":
-      # The last two arguments choose what is computed.
+    if config.remat_policy is not None:
+      # The last two arguments choose what is computed. In a loop nothing can be
+      # merged with the forward pass, so that this need not be prevented.
       block = nn.remat(
-        Block, static_argnums=(5, 6), policy=REMATS[config.remat]
+        Block,
+        static_argnums=(5, 6),
+        policy=config.remat_policy,
+        prevent_cse=not config.scans,
       )
     self.blocks = [
       block(
@@ -239,6 +242,17 @@ class Denoiser(nn.Module):
       tokens = jnp.where(drop[:, None, None, None], self.absent_context, tokens)
     return (tokens + self.context_type)[:, None]
 
+  def _stack(
+    self, apply: layers.ApplyBlock, x: Array, shared: Any
+  ) -> tuple[jax.Array, Any]:
+    """Applies all blocks; a loop of the compiled program if `config.scan`."""
+    # Parameters have to exist before they can be stacked.
+    scan = self.config.scans and not self.is_initializing()
+    period = 2 if self.config.attention == "factorized" else 1
+    return layers.apply_blocks(
+      apply, self.blocks, self.tables, x, shared, period if scan else 0
+    )
+
   def encode_context(
     self,
     context: Context,
@@ -264,13 +278,12 @@ class Denoiser(nn.Module):
     noise = self._noise(levels[:, None])
     if self.config.conditioning == "joint_full":
       return {"tokens": x, "noise": noise, "angles": angles}
-    shared, modulation = [], self.modulation(noise)
-    for i, (block, table) in enumerate(
-      zip(self.blocks, self.tables, strict=True)
-    ):
-      is_last = i + 1 == self.config.depth
-      x, kv = block(x, angles, modulation + table, None, True, is_last)
-      shared.append(kv)
+    modulation = self.modulation(noise)
+
+    def apply(block, x, table, _, is_last):
+      return block(x, angles, modulation + table, None, True, is_last)
+
+    _, shared = self._stack(apply, x, None)
     return {"shared": shared}
 
   def denoise(
@@ -298,7 +311,6 @@ class Denoiser(nn.Module):
     x = self.target_in(patches) + self.target_type
     angles = self._angles(times[:, -tf:], (rows, columns))
     noise = target_noise = self._noise(t_noise, condition)
-    shared = cache.get("shared", [None] * self.config.depth)
     if self.config.conditioning == "joint_full":
       tc = cache["tokens"].shape[2]
       x, noise = (
@@ -310,9 +322,12 @@ class Denoiser(nn.Module):
       )
       angles = jnp.concatenate([cache["angles"], angles], axis=1)
     modulation = self.modulation(noise)
-    for block, kv, table in zip(self.blocks, shared, self.tables, strict=True):
+
+    def apply(block, x, table, kv, _):
       # All in place: rematerialization counts the arguments.
-      x, _ = block(x, angles, modulation + table, kv, False, False)
+      return block(x, angles, modulation + table, kv, False, False)
+
+    x, _ = self._stack(apply, x, cache.get("shared"))
     if self.config.conditioning == "joint_full":
       x, angles = x[:, :, tc:], angles[:, tc:]
     condition = target_noise

@@ -255,6 +255,7 @@ def test_reference_size_of_base():
     ({"attention": "window"}, "attention"),
     ({"dtype": "float16"}, "dtype"),
     ({"remat": "some"}, "remat"),
+    ({"scan": "some"}, "scan"),
     ({"heads": 5}, "heads"),
     ({"heads": 4}, "at least 10"),
     ({"head_width": 30}, "head_width"),
@@ -282,6 +283,42 @@ def test_what_blocks_keep_does_not_change_gradients(remat):
   assert "remat" in again and "remat" not in kept
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    found,
+    expected,
+  )
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_blocks_in_a_loop_do_what_blocks_in_turn_do(variant, depth):
+  context, z, t, times = _inputs()
+  base = DenoiserConfig(width=24, depth=depth, heads=2, **variant)
+
+  def run(scan, params=None):
+    config = dataclasses.replace(base, scan=scan)
+    network = Denoiser(config, SPEC.channels)
+    if params is None:
+      return network.init(jax.random.key(0), context, z, t, times)
+
+    def loss(params):
+      return jnp.square(network.apply(params, context, z, t, times)).sum()
+
+    program = str(jax.make_jaxpr(loss)(params))
+    return "scan[" in program, jax.jit(jax.value_and_grad(loss))(params)
+
+  params = run("never")
+  jax.tree.map(np.testing.assert_array_equal, run("always"), params)
+  # At initialization blocks do nothing.
+  rng = np.random.default_rng(5)
+  params = jax.tree.map(lambda x: x + 0.1 * tiny.normal(rng, *x.shape), params)
+  in_turn, expected = run("never", params)
+  in_loop, found = run("always", params)
+  period = 2 if variant.get("attention") == "factorized" else 1
+  assert not in_turn and in_loop == (depth > period)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(
+      a, b, rtol=1e-4, atol=1e-5 * float(jnp.abs(b).max())
+    ),
     found,
     expected,
   )
