@@ -171,9 +171,16 @@ def readout_config() -> ConfigDict:
       "output_mean": {"pixels": 0.0, "depth": 0.0, "points": 0.0, "boxes": 0.0},
       # Points and boxes as ways from their queries instead of places (ours).
       "anchored": False,
+      # Points this near the truth, in pixels of a 256 x 256 frame, count as
+      # certain; those that are not are predicted invisible (official: 6).
+      "certain_within": 6.0,
       "patch": (2, 8, 8),  # frames, rows, columns of one dense query
       "num_points": 64,
       "num_boxes": 25,
+      # Noise on the latents of training, over the deviation that layernorm
+      # gives a token, after RAE's decoder: what is read from samples gets less
+      # noisy, and perception a little worse.
+      "noise": 0.0,
       # Dense queries and tracks used per training step; 0 is all of them. A
       # random subset is exact in expectation since queries never interact.
       "train_queries": 0,

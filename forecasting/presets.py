@@ -29,6 +29,8 @@ TINY = {
   "readout.output_mean.pixels": 0.5,
   "readout.output_mean.depth": 4.0,
   "readout.anchored": True,
+  # The coarsest threshold of Average Jaccard: 4 pixels of a 64-pixel frame.
+  "readout.certain_within": 16.0,
   "readout.num_boxes": 5,
   "readout.train_queries": 64,
   "readout.train_tracks": 8,

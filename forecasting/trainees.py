@@ -5,15 +5,19 @@ encoded alone and the future slots of the whole clip. Neither sees the other's
 loss, so they train side by side on the same batches.
 """
 
+import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from forecasting.forecaster import base
 from forecasting.readouts import heads, losses, patches
 from forecasting.samples import draw
-from forecasting.shapes import Batch, Params, PRNGKey
+from forecasting.shapes import Array, Batch, Latents, Params, PRNGKey
 from forecasting.tasks import TASKS
 from forecasting.training import steps
+
+# Tells the key of a readout's noise from that of its queries.
+_NOISE_STREAM = 2**23
 
 
 def readout_name(task: str) -> str:
@@ -79,10 +83,15 @@ def readout_trainee(
       )
     elif task == "points":
       labels = losses.subset_tracks(labels, key, readout.train_tracks)
-    outputs = heads.read_out(
-      head, params, jnp.asarray(batch["clip"]), labels, query_index
-    )
-    extra = {"patch": tuple(readout.patch)} if query_index is not None else {}
+    clip = jnp.asarray(batch["clip"])
+    if readout.noise:
+      clip = _noised(clip, labels["example_id"], key, readout.noise)
+    outputs = heads.read_out(head, params, clip, labels, query_index)
+    extra = {}
+    if query_index is not None:
+      extra["patch"] = tuple(readout.patch)
+    elif task == "points":
+      extra["certain_within"] = readout.certain_within
     return TASKS[task].loss(outputs, labels, batch.get("mask"), **extra)
 
   return steps.Trainee(
@@ -93,6 +102,20 @@ def readout_trainee(
     steps=readout.steps,
     ema_decay=readout.ema_decay,
   )
+
+
+def _noised(
+  clip: Latents, example_id: Array, key: PRNGKey, deviation: float
+) -> jax.Array:
+  """Adds normal noise, whose deviation is drawn from |N(0, deviation^2)|."""
+
+  def add(latents: Array, number: Array) -> jax.Array:
+    own = jax.random.fold_in(jax.random.fold_in(key, _NOISE_STREAM), number)
+    size, noise = jax.random.split(own)
+    size = deviation * jnp.abs(jax.random.normal(size))
+    return latents + size * jax.random.normal(noise, latents.shape)
+
+  return jax.vmap(add)(clip, jnp.asarray(example_id))
 
 
 def forecaster_trainee(

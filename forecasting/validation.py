@@ -89,6 +89,7 @@ _POSITIVE = (
   "latents.batch_size",
   "latents.clips_per_shard",
   "readout.width",
+  "readout.certain_within",
   "readout.steps",
   "readout.optimizer.learning_rate",
   "forecaster.steps",
@@ -205,6 +206,9 @@ def _value_problems(config: ConfigDict) -> Iterator[str]:
     value = _get(config, field)
     if not 0 <= value <= 1:
       yield f"{field} = {value!r}: expected a number from 0 to 1"
+  noise = config.readout.noise
+  if not 0 <= noise < math.inf:
+    yield f"readout.noise = {noise!r}: expected 0 or a positive number"
   layer = config.backbone.layer
   if layer not in ("default", "final"):
     try:

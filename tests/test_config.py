@@ -168,6 +168,8 @@ def test_an_unknown_variant_is_refused():
     ({"backbone__checkpoint": "/no/such"}, ["backbone.checkpoint", "no file"]),
     ({"data__name": "videos"}, ["data.path", "tasks"]),
     ({"readout__heads__boxes": 3}, ["readout.heads.boxes"]),
+    ({"readout__noise": -0.5}, ["readout.noise", "0 or a positive"]),
+    ({"readout__certain_within": 0.0}, ["readout.certain_within", "positive"]),
     (
       {"forecaster__model__heads": 3},
       ["forecaster.model.width 128", "forecaster.model.heads 3"],

@@ -29,7 +29,7 @@ RASTER = 256.0  # positions are compared in pixels of a 256 x 256 frame
 HUBER_DELTA = 4.0
 HUBER_EPS = 1e-12
 POSITION_WEIGHT = 0.05
-CERTAIN_WITHIN = 6.0
+CERTAIN_WITHIN = 6.0  # pixels of the raster
 
 
 def pixels_loss(
@@ -111,12 +111,13 @@ def points_loss(
   example_mask: Mask | None = None,
   *,
   position_weight: float = POSITION_WEIGHT,
+  certain_within: float = CERTAIN_WITHIN,
 ) -> Loss:
   """Huber on positions, cross-entropy on visibility and certainty.
 
   Tracks that are not visible in frame 0, where they are queried, do not count.
   Positions and certainty count where the point is truly visible; the target of
-  certainty is whether the predicted point is within 6 pixels of the true one.
+  certainty is whether the predicted point is near the true one.
 
   Args:
     outputs: of the point head.
@@ -124,6 +125,7 @@ def points_loss(
       `track_weight`.
     example_mask: False for clips that only fill the batch.
     position_weight: of the Huber term.
+    certain_within: how near, in pixels of a 256 x 256 frame.
 
   Returns:
     The loss and its terms `position` (not yet weighted), `visibility` and
@@ -141,7 +143,7 @@ def points_loss(
   target = jnp.where(seen[..., None], labels["tracks"], 0.5)
   offset = (outputs["tracks"] - target) * RASTER
   squared = jnp.sum(jnp.square(offset), axis=-1)
-  certain = jax.lax.stop_gradient(squared) <= CERTAIN_WITHIN**2
+  certain = jax.lax.stop_gradient(squared) <= certain_within**2
   terms = {
     "position": _masked_mean(_huber(squared), seen, weight),
     "visibility": _masked_mean(

@@ -89,7 +89,7 @@ def expected_boxes(outputs, labels, examples):
   return mean(values)
 
 
-def expected_points(outputs, labels, examples):
+def expected_points(outputs, labels, examples, within=6):
   position, visibility, certainty = [], [], []
 
   def cross_entropy(logit, target):
@@ -107,7 +107,8 @@ def expected_points(outputs, labels, examples):
     offset = outputs["tracks"][b, t, q] - labels["tracks"][b, t, q]
     r = 256 * math.hypot(*(float(x) for x in offset))
     position.append(r**2 / 2 if r < 4 else 4 * (r - 2))
-    certainty.append(cross_entropy(outputs["certainty_logit"][b, t, q], r <= 6))
+    near = r <= within
+    certainty.append(cross_entropy(outputs["certainty_logit"][b, t, q], near))
   terms = [mean(x) for x in (position, visibility, certainty)]
   return 0.05 * terms[0] + terms[1] + terms[2], terms
 
@@ -133,6 +134,17 @@ def test_loss_is_the_mean_over_the_mask(task):
       assert terms[name] == pytest.approx(value, rel=1e-5)
   else:
     assert terms == {"squared_error": loss}
+
+
+def test_how_near_is_certain():
+  outputs, labels = make_outputs(), make_labels()
+  found = []
+  for within in (1.0, 120.0):
+    _, terms = losses.points_loss(outputs, labels, certain_within=within)
+    expected = expected_points(outputs, labels, (0, 1, 2), within)[1][2]
+    assert terms["certainty"] == pytest.approx(expected, rel=1e-5)
+    found.append(expected)
+  assert found[0] != pytest.approx(found[1], rel=1e-2)
 
 
 @pytest.mark.parametrize("task", TASKS)
