@@ -69,8 +69,7 @@ class FeaturePrediction(objective.Objective):
     falls to 0 if the target encoder forgets what it sees.
     """
     keys = objective.clip_keys(key, len(batch["video"]))
-    is_flipped = jax.vmap(jax.random.bernoulli)(keys) & self.cfg["flip"]
-    video = objective.flip_some(objective.pixels(batch), is_flipped)
+    video = objective.flipped(batch, keys, self.cfg["flip"])
     video = to_model_range(video, self.spec)
     target = layer_norm(self.latents(average["encoder"], video))
     target = rearrange(target, "B t h w D -> B (t h w) D")

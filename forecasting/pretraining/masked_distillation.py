@@ -76,8 +76,7 @@ class MaskedDistillation(objective.Objective):
     slots, rows, columns = self.spec.grid
     count = rows * columns
     keys = objective.clip_keys(key, len(batch["video"]))
-    is_flipped = jax.vmap(jax.random.bernoulli)(keys) & self.cfg["flip"]
-    video = objective.flip_some(objective.pixels(batch), is_flipped)
+    video = objective.flipped(batch, keys, self.cfg["flip"])
     video = to_model_range(video, self.spec)
     target = layer_norm(self.latents(self.teacher, video))
     target = rearrange(target, "B t h w D -> B (t h w) D")

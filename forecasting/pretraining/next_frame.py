@@ -206,9 +206,7 @@ class NextFrame(objective.Objective):
     """
     cfg, places = self.cfg, self.spec.grid[1] * self.spec.grid[2]
     keys = objective.clip_keys(key, len(batch["video"]))
-    frames = objective.pixels(batch)
-    is_flipped = jax.vmap(jax.random.bernoulli)(keys) & cfg["flip"]
-    frames = objective.flip_some(frames, is_flipped)
+    frames = objective.flipped(batch, keys, cfg["flip"])
     video = to_model_range(frames, self.spec)
     reference = layer_norm(self.latents(average["encoder"], video))
     reference = jax.lax.stop_gradient(

@@ -96,6 +96,14 @@ def pixels(batch: Mapping[str, Any]) -> Float[Array, "B T H W 3"]:
   return jnp.asarray(batch["video"], jnp.float32) / 255.0
 
 
+def flipped(
+  batch: Mapping[str, Any], keys: Key[Array, "B"], flip: bool
+) -> Float[Array, "B T H W 3"]:
+  """Returns the frames of a batch, each clip mirrored or not if `flip`."""
+  is_flipped = jax.vmap(jax.random.bernoulli)(keys) & flip
+  return flip_some(pixels(batch), is_flipped)
+
+
 def flip_some(
   video: Float[Array, "B T H W 3"], is_flipped: Array
 ) -> Float[Array, "B T H W 3"]:

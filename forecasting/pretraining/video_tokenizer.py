@@ -100,8 +100,7 @@ class VideoTokenizer(objective.Objective):
     """Returns the error of the pixels, in the network's range, and moments."""
     del average
     keys = objective.clip_keys(key, len(batch["video"]))
-    is_flipped = jax.vmap(jax.random.bernoulli)(keys) & self.cfg["flip"]
-    video = objective.flip_some(objective.pixels(batch), is_flipped)
+    video = objective.flipped(batch, keys, self.cfg["flip"])
     video = to_model_range(video, self.spec)
 
     def tokenize(module: Walt) -> jax.Array:
