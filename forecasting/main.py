@@ -27,6 +27,7 @@ from forecasting.training import (
   preemption,
   steps,
 )
+from forecasting.training import workdir as workdir_lib
 
 
 def run(config: ConfigDict, workdir: Path) -> Path | None:
@@ -41,18 +42,19 @@ def run(config: ConfigDict, workdir: Path) -> Path | None:
 
   Raises:
     ValueError: the config cannot run; lists every problem.
-    OSError: the workdir cannot be written.
+    OSError: the workdir cannot be written, or another run is there.
     FileNotFoundError: weights or latents are missing.
     FloatingPointError: a loss is not finite.
   """
   validation.validate(config)
   validation.check_workdir(workdir)
-  if jax.process_index() == 0:
-    experiment.save_config(config, workdir)
-  steps.enable_compilation_cache(config.compiled, workdir)
-  run_ = experiment.open_experiment(config, workdir)
-  train(run_, workdir)
-  return evaluate(run_, workdir)
+  with workdir_lib.held(workdir):
+    if jax.process_index() == 0:
+      experiment.save_config(config, workdir)
+    steps.enable_compilation_cache(config.compiled, workdir)
+    run_ = experiment.open_experiment(config, workdir)
+    train(run_, workdir)
+    return evaluate(run_, workdir)
 
 
 def train(run_: experiment.Experiment, workdir: Path) -> None:

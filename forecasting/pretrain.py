@@ -33,6 +33,7 @@ from forecasting.pretraining.registry import make_objective
 from forecasting.training.loop import fit
 from forecasting.training.mesh import make_mesh
 from forecasting.training.steps import Trainee
+from forecasting.training.workdir import held
 
 TRAINEE = "pretraining"
 READ_THREADS = 2
@@ -130,7 +131,16 @@ def run(config: ConfigDict, workdir: Path) -> Path:
 
   Returns:
     The path of the weights.
+
+  Raises:
+    OSError: another run is in the workdir.
   """
+  workdir.mkdir(parents=True, exist_ok=True)
+  with held(workdir):
+    return _run(config, workdir)
+
+
+def _run(config: ConfigDict, workdir: Path) -> Path:
   root = Path(config.data.root) if config.data.root else workdir / "data"
   source = open_source(config.data, "train", root)
   task = make_objective(get_spec(config.backbone), config.objective.to_dict())

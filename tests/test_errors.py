@@ -1,10 +1,22 @@
 """Wrong input to `main` ends in one clear error."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 import tiny_run
 from binaries import SMALL, run
+
+from forecasting.training.workdir import held
+
+_HOLD = """
+import pathlib, sys, time
+from forecasting.training.workdir import held
+with held(pathlib.Path(sys.argv[1])):
+  print("held", flush=True)
+  time.sleep(600)
+"""
 
 
 @pytest.mark.parametrize(
@@ -33,3 +45,18 @@ def test_training_that_diverges_is_stopped(tmp_path):
   assert done.returncode != 0
   last = " ".join(done.stderr.strip().splitlines()[-6:])
   assert re.search("readout-boxes", last), done.stderr[-2000:]
+
+
+def test_a_workdir_has_one_run_at_a_time(tmp_path):
+  command = [sys.executable, "-c", _HOLD, str(tmp_path)]
+  with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+    assert other.stdout.readline() == b"held\n"
+    refused = pytest.raises(OSError, match=r"in use by another run.*delete")
+    with refused, held(tmp_path):
+      pass
+    done = run("main", tmp_path, *SMALL, check=False)
+    assert "in use by another run" in done.stderr.strip().splitlines()[-1]
+    # However it ends.
+    other.kill()
+  with held(tmp_path):
+    pass

@@ -1,9 +1,11 @@
 """Checks made before training: what can be known early must not fail late."""
 
+import contextlib
+import fcntl
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -11,6 +13,39 @@ import jax
 from forecasting.training.checkpoint import FOLDER
 from forecasting.training.state import TrainState
 from forecasting.training.steps import Trainee
+
+_LOCK = ".running"
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+  """Keeps other runs out of a workdir until this one ends, however it does.
+
+  The first process of a run holds a lock that its death releases. File systems
+  without locks keep nobody out.
+
+  Args:
+    workdir: of the run; exists.
+
+  Raises:
+    OSError: another run is there.
+  """
+  if jax.process_index() > 0:
+    yield
+    return
+  path = workdir / _LOCK
+  with path.open("a") as file:
+    try:
+      # Unlike those of flock, forked children do not inherit this lock.
+      fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+      raise OSError(
+        f"--workdir={workdir} is in use by another run. Wait until it ends or "
+        f"choose another folder; if nothing runs there, delete {path}."
+      ) from error
+    except OSError:
+      pass
+    yield
 
 
 def check_trainees(trainees: Sequence[Trainee]) -> None:
