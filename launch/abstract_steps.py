@@ -17,11 +17,16 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from forecasting.backbones import encode, zoo
+from forecasting.backbones.walt_native import native_samples
 from forecasting.encoders import encoding_mesh
 from forecasting.experiment import Experiment
 from forecasting.forecaster import registry
 from forecasting.forecaster.base import LatentSpec
-from forecasting.latents.encoding import PREPROCESSING, encode_clips
+from forecasting.latents.encoding import (
+  PREPROCESSING,
+  encode_clips,
+  preprocess,
+)
 from forecasting.latents.manifest import Manifest
 from forecasting.latents.normalize import LatentStats
 from forecasting.latents.pipeline import batch_keys
@@ -212,12 +217,35 @@ def sample_step(run: Experiment, name: str, params: Any, mesh: Mesh) -> Step:
       params, inputs["context"], inputs["times"], keys, config.eval.num_samples
     )
 
-  alone = Mesh(mesh.devices[:1, :1], AXES, axis_types=mesh.axis_types)
-  sharding = NamedSharding(alone, P())
+  sharding = NamedSharding(_alone(mesh), P())
   names = ("context", "clip", "seconds", "example_id")
   batch = abstract_batch(run, names, config.eval.batch_size, sharding)
   args = (placed(params, sharding), batch)
   return Step(f"sample {name}", jax.jit(sample), args, sample, 1, 1)
+
+
+def native_step(run: Experiment, backbone: encode.Backbone, mesh: Mesh) -> Step:
+  """Returns the sampling of a batch by the backbone itself (N-W.A.L.T.)."""
+  config = run.config
+
+  def sample(params, batch):
+    video = batch["video"][:, : config.data.num_context]
+    frames = preprocess(video, backbone.spec.resolution)
+    keys = draw.example_keys(jax.random.key(0), batch["example_id"])
+    return native_samples(
+      backbone, params, frames, keys, config.eval.num_samples
+    )
+
+  sharding = NamedSharding(_alone(mesh), P())
+  names = ("video", "example_id")
+  batch = abstract_batch(run, names, config.eval.batch_size, sharding)
+  args = (placed(backbone.params, sharding), batch)
+  return Step("sample native", jax.jit(sample), args, sample, 1, 1)
+
+
+def _alone(mesh: Mesh) -> Mesh:
+  """Returns the mesh of the first chip: each samples batches of its own."""
+  return Mesh(mesh.devices[:1, :1], AXES, axis_types=mesh.axis_types)
 
 
 def extract_step(
@@ -265,4 +293,6 @@ def all_steps(config: ConfigDict, devices: Sequence[Any]) -> list[Step]:
     sample_step(run, name, params[f"train {forecaster_name(name)}"], mesh)
     for name in config.forecasters
   ]
+  if "native" in config.baselines:
+    sampling.append(native_step(run, backbone, mesh))
   return [*training, *sampling, extract_step(run, backbone, mesh)]

@@ -122,6 +122,15 @@ def test_program_on_cpu_devices(tmp_path):
   assert train["resident_bytes"] > 0
 
 
+@pytest.mark.slow
+def test_backbones_that_forecast_by_themselves_are_compiled(tmp_path):
+  _, output, figures = _check(
+    tmp_path, "n_walt_boxes.py:smoke", "cpu:1", "--only=sample"
+  )
+  assert [figure["step"] for figure in figures] == ["sample native"], output
+  assert figures[0]["fits"] and figures[0]["flops"] > 0
+
+
 TOPOLOGIES = [
   ("4ds_e_boxes.py", "v5e:4x4", ()),
   ("4ds_e_boxes.py", "v5p:2x2x2", ()),
