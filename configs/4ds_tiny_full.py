@@ -19,8 +19,9 @@ get_config = config.experiment(
     "readout.steps": 2500,
     "readout.ema_decay": 0.995,
     "readout.train_tracks": 16,
-    # That of the run in the README.
+    # Those of the run in the README.
     "forecaster.flow.shift": "auto_slot",
+    "readout.certain_within": 6.0,
     "forecaster.steps": 4000,
     "forecaster.ema_decay": 0.998,
     "train.batch_size": 16,
