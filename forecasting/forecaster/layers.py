@@ -79,13 +79,12 @@ def _loop(
   alike = [block.clone(parent=None, name=None) for block in blocks[:period]]
   params = [block.variables["params"] for block in blocks]
 
+  def call(bound: nn.Module, *args: Any) -> Any:
+    return apply(bound, *args, False)
+
   def turn(x: Array, layers: Sequence[Any]) -> tuple[jax.Array, list[Any]]:
     outs = []
     for block, (weights, table, read) in zip(alike, layers, strict=True):
-
-      def call(bound: nn.Module, *args: Any) -> Any:
-        return apply(bound, *args, False)
-
       run = nn.apply(call, block)
       x, out = run({"params": weights}, x, table, read)
       outs.append(out)
