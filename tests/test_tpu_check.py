@@ -150,7 +150,7 @@ TOPOLOGIES = [
   ids=[f"{config}-{topology}" for config, topology, _ in TOPOLOGIES],
 )
 def test_full_sizes_fit_a_slice(tmp_path, config, topology, flags):
-  """Training, sampling and extraction; half an hour each on 2 cores."""
+  """Training, sampling and extraction; minutes each on 2 cores."""
   code, output, figures = _check(tmp_path, config, topology, *flags)
   print(output)
   assert code == 0, output
