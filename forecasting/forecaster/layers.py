@@ -1,17 +1,18 @@
 """A stack of blocks, applied one after the other or as a compiled loop."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from forecasting.shapes import Array
 
+Block = Callable[..., tuple[Array, Any]]
 # (block, x, row of its table, what it reads, is it the last) to (x, what it
 # gives).
-ApplyBlock = Callable[[nn.Module, Array, Array, Any, bool], tuple[Array, Any]]
+ApplyBlock = Callable[[Block, Array, Array, Any, bool], tuple[Array, Any]]
 
 
 class PerBlock(NamedTuple):
@@ -29,7 +30,7 @@ class PerBlock(NamedTuple):
 
 def apply_blocks(
   apply: ApplyBlock,
-  blocks: Sequence[nn.Module],
+  blocks: Sequence[Any],
   tables: Array,
   x: Array,
   inputs: PerBlock | None,
@@ -70,7 +71,7 @@ def apply_blocks(
 
 def _loop(
   apply: ApplyBlock,
-  blocks: Sequence[nn.Module],
+  blocks: Sequence[Any],
   tables: Array,
   x: Array,
   inputs: PerBlock | None,
@@ -79,14 +80,11 @@ def _loop(
   alike = [block.clone(parent=None, name=None) for block in blocks[:period]]
   params = [block.variables["params"] for block in blocks]
 
-  def call(bound: nn.Module, *args: Any) -> Any:
-    return apply(bound, *args, False)
-
   def turn(x: Array, layers: Sequence[Any]) -> tuple[jax.Array, list[Any]]:
     outs = []
     for block, (weights, table, read) in zip(alike, layers, strict=True):
-      run = nn.apply(call, block)
-      x, out = run({"params": weights}, x, table, read)
+      bound = functools.partial(block.apply, {"params": weights})
+      x, out = apply(bound, x, table, read, False)
       outs.append(out)
     return x, outs
 
