@@ -109,13 +109,13 @@ def _noised(
 ) -> jax.Array:
   """Adds normal noise, whose deviation is drawn from |N(0, deviation^2)|."""
 
-  def add(latents: Array, number: Array) -> jax.Array:
-    own = jax.random.fold_in(jax.random.fold_in(key, _NOISE_STREAM), number)
+  def add(latents: Array, own: PRNGKey) -> jax.Array:
     size, noise = jax.random.split(own)
     size = deviation * jnp.abs(jax.random.normal(size))
     return latents + size * jax.random.normal(noise, latents.shape)
 
-  return jax.vmap(add)(clip, jnp.asarray(example_id))
+  stream = jax.random.fold_in(key, _NOISE_STREAM)
+  return jax.vmap(add)(clip, draw.example_keys(stream, example_id))
 
 
 def forecaster_trainee(

@@ -17,21 +17,16 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from forecasting.backbones import encode, zoo
-from forecasting.backbones.walt_native import native_samples
 from forecasting.encoders import encoding_mesh
 from forecasting.experiment import Experiment
 from forecasting.forecaster import registry
 from forecasting.forecaster.base import LatentSpec
-from forecasting.latents.encoding import (
-  PREPROCESSING,
-  encode_clips,
-  preprocess,
-)
+from forecasting.latents.encoding import PREPROCESSING, encode_clips
 from forecasting.latents.manifest import Manifest
 from forecasting.latents.normalize import LatentStats
 from forecasting.latents.pipeline import batch_keys
 from forecasting.latents.store import LatentStore
-from forecasting.samples import draw
+from forecasting.samples import predict
 from forecasting.tasks import TASKS
 from forecasting.trainees import forecaster_name
 from forecasting.training.mesh import AXES, make_mesh, state_shardings
@@ -209,43 +204,47 @@ def sample_step(run: Experiment, name: str, params: Any, mesh: Mesh) -> Step:
   forecaster = registry.make_forecaster(
     name, config.forecaster, spec, run.stats
   )
-
-  def sample(params, batch):
-    inputs = draw.forecaster_batch(batch, spec.tc, run.tubelet)
-    keys = draw.example_keys(jax.random.key(0), batch["example_id"])
-    return forecaster.sample(
-      params, inputs["context"], inputs["times"], keys, config.eval.num_samples
-    )
-
-  sharding = NamedSharding(_alone(mesh), P())
+  sample = predict.latent_sampling(
+    forecaster,
+    key=jax.random.key(0),
+    num_samples=config.eval.num_samples,
+    num_context_slots=spec.tc,
+    tubelet=run.tubelet,
+  )
   names = ("context", "clip", "seconds", "example_id")
-  batch = abstract_batch(run, names, config.eval.batch_size, sharding)
-  args = (placed(params, sharding), batch)
-  return Step(f"sample {name}", jax.jit(sample), args, sample, 1, 1)
+  return _sample_step(f"sample {name}", sample, run, params, names, mesh)
 
 
 def native_step(run: Experiment, backbone: encode.Backbone, mesh: Mesh) -> Step:
   """Returns the sampling of a batch by the backbone itself (N-W.A.L.T.)."""
   config = run.config
-
-  def sample(params, batch):
-    video = batch["video"][:, : config.data.num_context]
-    frames = preprocess(video, backbone.spec.resolution)
-    keys = draw.example_keys(jax.random.key(0), batch["example_id"])
-    return native_samples(
-      backbone, params, frames, keys, config.eval.num_samples
-    )
-
-  sharding = NamedSharding(_alone(mesh), P())
+  sample = predict.native_sampling(
+    backbone,
+    key=jax.random.key(0),
+    num_samples=config.eval.num_samples,
+    num_context=config.data.num_context,
+  )
   names = ("video", "example_id")
-  batch = abstract_batch(run, names, config.eval.batch_size, sharding)
-  args = (placed(backbone.params, sharding), batch)
-  return Step("sample native", jax.jit(sample), args, sample, 1, 1)
+  return _sample_step(
+    "sample native", sample, run, backbone.params, names, mesh
+  )
 
 
-def _alone(mesh: Mesh) -> Mesh:
-  """Returns the mesh of the first chip: each samples batches of its own."""
-  return Mesh(mesh.devices[:1, :1], AXES, axis_types=mesh.axis_types)
+def _sample_step(
+  name: str,
+  sample: predict.Sampling,
+  run: Experiment,
+  params: Any,
+  batch_names: Sequence[str],
+  mesh: Mesh,
+) -> Step:
+  """Returns a sampling on the first chip: each has batches of its own."""
+  alone = Mesh(mesh.devices[:1, :1], AXES, axis_types=mesh.axis_types)
+  sharding = NamedSharding(alone, P())
+  size = run.config.eval.batch_size
+  batch = abstract_batch(run, batch_names, size, sharding)
+  args = (placed(params, sharding), batch)
+  return Step(name, jax.jit(sample), args, sample, 1, 1)
 
 
 def extract_step(

@@ -19,9 +19,10 @@ from forecasting.forecaster import base
 from forecasting.latents.encoding import preprocess
 from forecasting.readouts import heads
 from forecasting.samples import decode, draw
-from forecasting.shapes import Batch, Params, PRNGKey
+from forecasting.shapes import Batch, Latents, Params, PRNGKey
 
 Outputs = dict[str, np.ndarray]
+Sampling = Callable[[Params, Batch], Latents]
 
 # Of the module, so that predictors of equal shapes share what is compiled.
 _decode = jax.jit(decode.decode, static_argnums=(0, 5))
@@ -72,6 +73,55 @@ class Predictor:
   reads_video: bool = False
 
 
+def latent_sampling(
+  forecaster: base.Forecaster,
+  *,
+  key: PRNGKey,
+  num_samples: int,
+  num_context_slots: int,
+  tubelet: int,
+) -> Sampling:
+  """Returns (parameters, batch of latents) -> futures [B S t h w c].
+
+  Args:
+    forecaster: trained or not.
+    key: root of all draws.
+    num_samples: S; a deterministic forecaster gives one all the same.
+    num_context_slots: latent slots of the context.
+    tubelet: frames per latent slot.
+  """
+
+  def sample(params: Params, batch: Batch) -> Latents:
+    inputs = draw.forecaster_batch(batch, num_context_slots, tubelet)
+    keys = draw.example_keys(key, batch["example_id"])
+    return forecaster.sample(
+      params, inputs["context"], inputs["times"], keys, num_samples
+    )
+
+  return sample
+
+
+def native_sampling(
+  backbone: Backbone, *, key: PRNGKey, num_samples: int, num_context: int
+) -> Sampling:
+  """Returns (parameters, batch of frames) -> futures [B S t h w c].
+
+  Args:
+    backbone: of the W.A.L.T. family.
+    key: root of all draws.
+    num_samples: S.
+    num_context: observed frames; no later frame is read.
+  """
+
+  def sample(params: Params, batch: Batch) -> Latents:
+    video = batch["video"][:, :num_context]
+    frames = preprocess(video, backbone.spec.resolution)
+    keys = draw.example_keys(key, batch["example_id"])
+    return native_samples(backbone, params, frames, keys, num_samples)
+
+  return sample
+
+
 def latent_predictor(
   forecaster: base.Forecaster,
   params: Params,
@@ -98,13 +148,15 @@ def latent_predictor(
     step: training steps of the parameters.
   """
 
-  @jax.jit
-  def sample(params, batch):
-    inputs = draw.forecaster_batch(batch, num_context_slots, tubelet)
-    keys = draw.example_keys(key, batch["example_id"])
-    return forecaster.sample(
-      params, inputs["context"], inputs["times"], keys, num_samples
+  sample = jax.jit(
+    latent_sampling(
+      forecaster,
+      key=key,
+      num_samples=num_samples,
+      num_context_slots=num_context_slots,
+      tubelet=tubelet,
     )
+  )
 
   def futures(batch: Batch):
     wanted = ("context", "clip", "seconds", "example_id")
@@ -133,15 +185,15 @@ def native_predictor(
     num_context: observed frames; no later frame is read.
   """
 
-  @jax.jit
-  def sample(params, video, example_ids):
-    frames = preprocess(video, backbone.spec.resolution)
-    keys = draw.example_keys(key, example_ids)
-    return native_samples(backbone, params, frames, keys, num_samples)
+  sample = jax.jit(
+    native_sampling(
+      backbone, key=key, num_samples=num_samples, num_context=num_context
+    )
+  )
 
   def futures(batch: Batch):
-    video = jnp.asarray(batch["video"])[:, :num_context]
-    return sample(backbone.params, video, jnp.asarray(batch["example_id"]))
+    wanted = ("video", "example_id")
+    return sample(backbone.params, {name: batch[name] for name in wanted})
 
   predict = _decoded(readouts, futures)
   return Predictor("native", "trained", 1, predict, reads_video=True)
