@@ -29,7 +29,9 @@ from forecasting.frames.pipeline import (
 )
 from forecasting.frames.scenes import captions
 from forecasting.frames.scenes.physics import Course
+from forecasting.pretraining.objective import Objective
 from forecasting.pretraining.registry import make_objective
+from forecasting.shapes import Batch
 from forecasting.training.loop import fit
 from forecasting.training.mesh import make_mesh
 from forecasting.training.steps import Trainee
@@ -56,7 +58,8 @@ def clip_batches(
     course: how simulated clips unfold, for their captions.
 
   Returns:
-    Iterator of {'video': uint8 [B T H W 3], ...}, checkpointable.
+    Iterator of {'video': uint8 [B T H W 3], ..., 'place': int32 [B]}, the place
+    of a clip in its batch; checkpointable.
   """
   select = functools.partial(_select, keys=tuple(keys), course=course)
   return iter(
@@ -66,6 +69,7 @@ def clip_batches(
     .map(select)
     .repeat()
     .batch(batch_size, drop_remainder=True)
+    .map(_with_place)
     .to_iter_dataset(
       grain.ReadOptions(num_threads=READ_THREADS, prefetch_buffer_size=4)
     )
@@ -81,6 +85,11 @@ def _select(
     text = captions.caption_of(course, str(clip["clip_id"]))
     arrays["text"] = captions.words(text)
   return arrays
+
+
+def _with_place(batch: Batch) -> Batch:
+  """Returns the batch with the place of every clip in it."""
+  return {**batch, "place": np.arange(len(batch["video"]), dtype=np.int32)}
 
 
 def read_curve(workdir: Path) -> list[dict[str, int | float]]:
@@ -122,6 +131,30 @@ def export(
   return path
 
 
+def check(config: ConfigDict, task: Objective) -> None:
+  """Refuses what would fail, or mean something else, once clips are made.
+
+  Raises:
+    ValueError: names the fields.
+  """
+  train = config.train
+  if train.accumulate > 1 and task.compares_clips:
+    raise ValueError(
+      f"train.accumulate = {train.accumulate}: objective.name ="
+      f" {config.objective.name!r} compares the clips of a batch, which"
+      " cannot be taken in parts; set it to 1"
+    )
+  for whole, part in (
+    ("batch_size", "accumulate"),
+    ("keep_every", "checkpoint_every"),
+  ):
+    if train[whole] % train[part]:
+      raise ValueError(
+        f"train.{whole} = {train[whole]} is no multiple of train.{part} ="
+        f" {train[part]}"
+      )
+
+
 def run(config: ConfigDict, workdir: Path) -> Path:
   """Pretrains, or resumes, and exports.
 
@@ -134,6 +167,7 @@ def run(config: ConfigDict, workdir: Path) -> Path:
 
   Raises:
     OSError: another run is in the workdir.
+    ValueError: fields that do not go together.
   """
   workdir.mkdir(parents=True, exist_ok=True)
   with held(workdir):
@@ -141,9 +175,10 @@ def run(config: ConfigDict, workdir: Path) -> Path:
 
 
 def _run(config: ConfigDict, workdir: Path) -> Path:
+  task = make_objective(get_spec(config.backbone), config.objective.to_dict())
+  check(config, task)
   root = Path(config.data.root) if config.data.root else workdir / "data"
   source = open_source(config.data, "train", root)
-  task = make_objective(get_spec(config.backbone), config.objective.to_dict())
   trainee = Trainee(
     name=TRAINEE,
     init=task.init,
@@ -151,6 +186,7 @@ def _run(config: ConfigDict, workdir: Path) -> Path:
     optimizer=config.optimizer,
     steps=config.steps,
     ema_decay=config.ema_decay,
+    accumulate=config.train.accumulate,
     uses_average=task.uses_average,
   )
   states = fit(
@@ -168,6 +204,9 @@ def _run(config: ConfigDict, workdir: Path) -> Path:
     log_every=config.train.log_every,
     checkpoint_every=config.train.checkpoint_every,
     keep=config.train.keep,
+    keep_every=config.train.keep_every,
+    profile_steps=config.train.profile_steps,
+    tensorboard=config.train.tensorboard,
   )
   encoder = task.encoder(states[TRAINEE].ema)
   return export(workdir, config, encoder, source.fingerprint)

@@ -76,7 +76,7 @@ def test_batches_follow_the_seed_and_resume():
   again.set_state(state)
   assert indices(again, 3) == rest
   assert indices(pretrain.clip_batches(Clips(8), 4, seed=1), 3) != start
-  assert set(next(again)) == {"video"}
+  assert set(next(again)) == {"video", "place"}
 
 
 def test_unknown_variant_is_refused(get_config):
@@ -130,6 +130,68 @@ def test_objectives_differentiate_and_export_the_backbone(name):
 def test_unknown_objective_is_refused():
   with pytest.raises(ValueError, match=r"objective\.name is 'masked_pixel'"):
     make_objective(get_spec("4ds_tiny"), {"name": "masked_pixel"})
+
+
+@pytest.mark.parametrize(
+  ("name", "fields", "words"),
+  [
+    ("siglip_tiny", {"train.accumulate": 2}, "'image_text' compares the clips"),
+    ("4ds_tiny", {"train.accumulate": 3}, "is no multiple of train.accumulate"),
+    ("4ds_tiny", {"train.keep_every": 3}, "keep_every = 3 is no multiple"),
+  ],
+)
+def test_fields_that_do_not_fit_are_refused_before_clips_are_made(
+  name, fields, words, tmp_path
+):
+  cfg = load_config(name)("smoke")
+  cfg.update_from_flattened_dict(fields)
+  with pytest.raises(ValueError, match=words):
+    pretrain.run(cfg, tmp_path)
+  assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "4ds_tiny",
+    *(
+      pytest.param(name, marks=pytest.mark.slow)
+      for name in (
+        "next_vid_tiny",
+        "videoprism_tiny",
+        "vjepa_tiny",
+        "walt_tiny",
+      )
+    ),
+  ],
+)
+def test_parts_of_a_batch_draw_what_the_whole_draws(name):
+  """So that `train.accumulate` does not change a loss."""
+  cfg = load_config(name)("smoke")
+  task = make_objective(get_spec(cfg.backbone), cfg.objective.to_dict())
+  params = task.init(jax.random.key(0))
+  average = (params,) if task.uses_average else ()
+  rng = np.random.default_rng(0)
+  batch = {
+    "video": rng.integers(0, 256, (4, 16, 64, 64, 3), np.uint8),
+    "text": rng.integers(0, 9, (4, captions.MAX_WORDS), np.int32),
+    "place": np.arange(4),
+  }
+  loss = jax.jit(task.loss)
+  whole, halves = (
+    [
+      loss(
+        params,
+        {key: x[i::step] for key, x in batch.items()},
+        jax.random.key(1),
+        *average,
+      )[0]
+      for i in range(step)
+    ]
+    for step in (1, 2)
+  )
+  assert halves[0] != halves[1]
+  np.testing.assert_allclose(np.mean(halves), whole[0], rtol=1e-5)
 
 
 def test_published_recipe_of_next_vid():

@@ -68,7 +68,7 @@ class FeaturePrediction(objective.Objective):
     Logged beside it: the 'spread' of the targets over clips, at each token. It
     falls to 0 if the target encoder forgets what it sees.
     """
-    keys = objective.clip_keys(key, len(batch["video"]))
+    keys = objective.clip_keys(key, batch)
     video = objective.flipped(batch, keys, self.cfg["flip"])
     video = to_model_range(video, self.spec)
     target = layer_norm(self.latents(average["encoder"], video))

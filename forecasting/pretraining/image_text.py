@@ -30,7 +30,7 @@ class ImageText(PictureText):
     self, batch: Mapping[str, Any], key: PRNGKey
   ) -> tuple[Float[Array, "B 1 H W 3"], Int[Array, "B m"]]:
     """Draws a view of a frame of each clip; words follow mirrored ones."""
-    keys = objective.clip_keys(key, len(batch["video"]))
+    keys = objective.clip_keys(key, batch)
     frames, is_mirrored = jax.vmap(self._draw)(keys, objective.pixels(batch))
     words = batch["text"]
     words = jnp.where(is_mirrored[:, None], mirror_words(words), words)

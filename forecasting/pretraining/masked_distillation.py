@@ -75,7 +75,7 @@ class MaskedDistillation(objective.Objective):
     del average
     slots, rows, columns = self.spec.grid
     count = rows * columns
-    keys = objective.clip_keys(key, len(batch["video"]))
+    keys = objective.clip_keys(key, batch)
     video = objective.flipped(batch, keys, self.cfg["flip"])
     video = to_model_range(video, self.spec)
     target = layer_norm(self.latents(self.teacher, video))

@@ -161,7 +161,7 @@ class MaskedPixels(objective.Objective):
     'visible' tubelets.
     """
     del average
-    keys = objective.clip_keys(key, len(batch["video"]))
+    keys = objective.clip_keys(key, batch)
     visible, decoded, is_flipped = jax.vmap(self._draw)(keys)
     video = objective.flip_some(objective.pixels(batch), is_flipped)
     tokens = encode_visible(

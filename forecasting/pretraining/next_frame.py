@@ -205,7 +205,7 @@ class NextFrame(objective.Objective):
     It falls to 0 if the encoder forgets what it sees.
     """
     cfg, places = self.cfg, self.spec.grid[1] * self.spec.grid[2]
-    keys = objective.clip_keys(key, len(batch["video"]))
+    keys = objective.clip_keys(key, batch)
     frames = objective.flipped(batch, keys, cfg["flip"])
     video = to_model_range(frames, self.spec)
     reference = layer_norm(self.latents(average["encoder"], video))

@@ -18,14 +18,16 @@ Losses = tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
 class Objective(abc.ABC):
   """A pretraining task: initial parameters and loss.
 
-  Subclasses set `init` and `loss`, and the two class attributes where they
-  differ. Parameters are a dict whose entry 'encoder' is the backbone's.
+  Subclasses set `init` and `loss`, and the class attributes where they differ.
+  Parameters are a dict whose entry 'encoder' is the backbone's.
 
   Attributes:
     keys: arrays of a clip that the loss reads: 'video', and 'text', the words
       of its caption.
     uses_average: whether `loss` takes the averaged parameters as its fourth
       argument, for a teacher that follows its student.
+    compares_clips: whether the loss is more than a mean over clips, so that a
+      batch cannot be taken in parts.
     spec: of the backbone.
     cfg: fields of `config.objective`.
     network: the backbone, without parameters.
@@ -33,6 +35,7 @@ class Objective(abc.ABC):
 
   keys: tuple[str, ...] = ("video",)
   uses_average: bool = False
+  compares_clips: bool = False
 
   def __init__(self, spec: BackboneSpec, cfg: Mapping[str, Any]) -> None:
     """Builds the networks.
@@ -61,7 +64,7 @@ class Objective(abc.ABC):
 
     Args:
       params: as `init` makes them.
-      batch: uint8 'video' [B T H W 3] and what else is in `keys`.
+      batch: uint8 'video' [B T H W 3], what else is in `keys`, and 'place'.
       key: randomness of the step; a clip's draws depend on it and on the
         clip's place in the batch alone.
       average: averaged parameters, if `uses_average`.
@@ -86,9 +89,16 @@ class Objective(abc.ABC):
     )
 
 
-def clip_keys(key: PRNGKey, count: int) -> Key[Array, "B"]:
-  """Returns one key per clip, which does not depend on how many there are."""
-  return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+def clip_keys(key: PRNGKey, batch: Mapping[str, Any]) -> Key[Array, "B"]:
+  """Returns one key per clip, which does not depend on how many there are.
+
+  Args:
+    key: randomness of the step.
+    batch: 'place' is that of every clip in the step's batch, of which this may
+      be a part; without it, it is the whole.
+  """
+  place = batch.get("place", jnp.arange(len(batch["video"])))
+  return jax.vmap(jax.random.fold_in, (None, 0))(key, place)
 
 
 def pixels(batch: Mapping[str, Any]) -> Float[Array, "B T H W 3"]:

@@ -30,6 +30,7 @@ class PictureText(objective.Objective):
   """
 
   keys = ("video", "text")
+  compares_clips = True
 
   def __init__(self, spec: BackboneSpec, cfg: Mapping[str, Any]) -> None:
     """Builds the networks.

@@ -114,6 +114,7 @@ class SelfDistillation(objective.Objective):
   """
 
   uses_average = True
+  compares_clips = True
 
   def __init__(self, spec: BackboneSpec, cfg: Mapping[str, Any]) -> None:
     """Builds the networks.
@@ -144,7 +145,7 @@ class SelfDistillation(objective.Objective):
   ) -> objective.Losses:
     """Returns the weighted sum of the parts that the module names."""
     cfg = self.cfg
-    keys = objective.clip_keys(key, len(batch["video"]))
+    keys = objective.clip_keys(key, batch)
     large, small, is_masked = jax.vmap(self._draw)(
       keys, objective.pixels(batch)
     )

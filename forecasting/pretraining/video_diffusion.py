@@ -28,6 +28,8 @@ from forecasting.pretraining.text import BagOfWords
 from forecasting.shapes import Array, Params, PRNGKey
 
 MAX_PAST = 2  # slots, as in the paper
+# Tells the key of a step's coin from those of clips.
+_COIN_STREAM = 2**24
 
 
 class VideoDiffusion(objective.Objective):
@@ -85,7 +87,7 @@ class VideoDiffusion(objective.Objective):
     past slots; 0 if there is none of the kind.
     """
     del average
-    keys = objective.clip_keys(key, len(batch["video"]))
+    keys = objective.clip_keys(key, batch)
     video = to_model_range(objective.pixels(batch), self.spec)
     clean = self.clean_latents(video)
     level, noise, is_past, is_null = jax.vmap(
@@ -105,7 +107,7 @@ class VideoDiffusion(objective.Objective):
       return jax.lax.stop_gradient(signal * noisy - sigma * guess)
 
     twice = jax.random.bernoulli(
-      jax.random.fold_in(key, len(keys)), self.cfg["self_conditioning"]
+      jax.random.fold_in(key, _COIN_STREAM), self.cfg["self_conditioning"]
     )
     estimate = jax.lax.cond(twice, first_guess, lambda: jnp.zeros_like(clean))
     error = jnp.square(velocity(estimate) - (signal * noise - sigma * clean))

@@ -63,6 +63,8 @@ class VideoTokenizer(objective.Objective):
   trained.
   """
 
+  compares_clips = True  # moments are those of a batch
+
   def __init__(self, spec: BackboneSpec, cfg: Mapping[str, Any]) -> None:
     """Builds the networks.
 
@@ -99,7 +101,7 @@ class VideoTokenizer(objective.Objective):
   ) -> objective.Losses:
     """Returns the error of the pixels, in the network's range, and moments."""
     del average
-    keys = objective.clip_keys(key, len(batch["video"]))
+    keys = objective.clip_keys(key, batch)
     video = objective.flipped(batch, keys, self.cfg["flip"])
     video = to_model_range(video, self.spec)
 
