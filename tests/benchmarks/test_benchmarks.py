@@ -74,7 +74,7 @@ def test_naive_sampling_draws_what_shared_context_draws():
 
 def test_token_evaluations_by_hand():
   spec = LatentSpec(tc=2, tf=6, h=2, w=2, channels=4)
-  ours, naive = sampling.token_evaluations(spec, 1, 10)
+  ours, naive = sampling.token_evaluations(spec, 1, 16, 10)
   assert ours == 4 * (2 + 10 * 16 * 6)
   assert naive == 4 * 10 * 50 * (2 + 6)
   assert naive >= 4 * ours
