@@ -7,7 +7,6 @@ bytes. Clips are made by grain's worker processes, and a larger data set keeps
 the full shards of a smaller one.
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from array_record.python.array_record_module import (
 from tqdm import tqdm
 
 from forecasting.frames.clip import Clip, decode_clip, encode_clip
+from forecasting.frames.one_writer import one_writer
 
 CLIPS_PER_SHARD = 64
 
@@ -82,18 +82,7 @@ def fill(
   shards = plan_shards(folder, num_clips)
   if all(shard.path.exists() for shard in shards):
     return
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / ".lock").open("w")
-  except OSError as error:
-    raise OSError(
-      f"cannot write clips to {folder}: {error}; choose another place with "
-      "config.data.root"
-    ) from error
-  with lock:
-    # Two runs that share a folder must not write the same `.tmp`; the second
-    # waits here and then finds the shards. A killed run frees its lock.
-    fcntl.flock(lock, fcntl.LOCK_EX)
+  with one_writer(folder, "clips"):
     missing = [shard for shard in shards if not shard.path.exists()]
     _fill_shards(missing, make_clip, workers, title)
 

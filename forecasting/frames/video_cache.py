@@ -6,7 +6,6 @@ appear under their names only when complete, so a run may be killed at any time
 and the next one decodes only what is missing.
 """
 
-import fcntl
 import functools
 import hashlib
 import json
@@ -20,6 +19,7 @@ from array_record.python import array_record_module
 from safetensors import numpy as safetensors
 
 from forecasting.frames import decode, threads
+from forecasting.frames.one_writer import one_writer
 
 FORMAT = 1  # A change of what is written makes new files.
 
@@ -72,23 +72,13 @@ def cache_all(
   settings = f"{float(fps)} {size} {geometry} {FORMAT}"
   key = hashlib.blake2b(settings.encode(), digest_size=6).hexdigest()
   folder = root / f"videos-{size}px-{key}"
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / ".lock").open("w")
-  except OSError as error:
-    raise OSError(
-      f"cannot write decoded videos to {folder}: {error}; choose another "
-      "place with config.data.root"
-    ) from error
 
   def cache(item: tuple[str, Path]) -> Entry:
     name, file = item
     frames = decode.read_frames(file, fps, size, geometry == "squeeze")
     return _cache_one(name, file, folder, frames)
 
-  with lock:
-    # Two runs that share a folder must not write the same `.tmp`.
-    fcntl.flock(lock, fcntl.LOCK_EX)
+  with one_writer(folder, "decoded videos"):
     return threads.map_threads(cache, files.items(), workers, "videos", "file")
 
 
