@@ -2,15 +2,18 @@
 
 python -m forecasting.diagnose sampler --config=configs/quickstart.py
 python -m forecasting.diagnose leak --config=configs/quickstart.py
+python -m forecasting.diagnose probe --config=configs/quickstart.py
 python -m forecasting.diagnose calibration --config=configs/quickstart.py \
   --workdir=runs/quickstart
 
 `sampler` prints what share of the spread of the future a sampler returns if the
 network is exact, for the config's own and for others to compare with. `leak`
 checks that the context latents do not see the future, and exits with 1 if they
-do. `calibration` says of a trained run how much of the variance that its
-forecasts lack is due to the sampler, to the forecaster and to the readout; it
-samples with 255 calls, so `--config.data.eval_clips=64` saves time.
+do. `probe` says what a linear regression reads off single latent tokens, with
+the config's weights and with random ones. `calibration` says of a trained run
+how much of the variance that its forecasts lack is due to the sampler, to the
+forecaster and to the readout; it samples with 255 calls, so
+`--config.data.eval_clips=64` saves time.
 """
 
 import sys
@@ -24,7 +27,7 @@ from forecasting import calibration, validation
 from forecasting.backbones.zoo import get_spec
 from forecasting.forecaster import diagnose
 from forecasting.forecaster.schedule import resolve_shift
-from forecasting.latents import leakcheck
+from forecasting.latents import leakcheck, probe
 
 # Beside the config's own: name, grid, steps, shift.
 _OTHERS = (
@@ -103,6 +106,9 @@ def main(argv: Sequence[str]) -> None:
     print(f"\n{levels_report(config)}")
   elif list(argv[1:]) == ["leak"]:
     sys.exit(not leakcheck.report(config))
+  elif list(argv[1:]) == ["probe"]:
+    workdir = Path(_WORKDIR.value or Path("runs") / config.name)
+    print(probe.report(config, workdir))
   elif list(argv[1:]) == ["calibration"]:
     if not _WORKDIR.value:
       raise app.UsageError("calibration needs --workdir of a trained run")
@@ -110,13 +116,15 @@ def main(argv: Sequence[str]) -> None:
     print(calibration.report(calibration.measure(config, Path(_WORKDIR.value))))
   else:
     raise app.UsageError(
-      f"unexpected arguments {' '.join(argv[1:])!r}: 'sampler', 'leak' or"
-      " 'calibration'"
+      f"unexpected arguments {' '.join(argv[1:])!r}: 'sampler', 'leak',"
+      " 'probe' or 'calibration'"
     )
 
 
 if __name__ == "__main__":
   _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-  _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
+  _WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; `calibration` needs it trained."
+  )
   flags.mark_flag_as_required("config")
   app.run(main)

@@ -39,6 +39,8 @@ from forecasting.training.workdir import held
 
 TRAINEE = "pretraining"
 READ_THREADS = 2
+# Flags that say where things are, which does not change what is made.
+_PLACES = ("--workdir", "--config.data.root")
 
 
 def clip_batches(
@@ -107,7 +109,7 @@ def read_curve(workdir: Path) -> list[dict[str, int | float]]:
 def export(
   workdir: Path, config: ConfigDict, encoder: Any, fingerprint: str
 ) -> Path:
-  """Writes the encoder, and how it was made.
+  """Writes the encoder, and how it was made; where it was made is left out.
 
   Args:
     workdir: of the run.
@@ -118,10 +120,12 @@ def export(
   Returns:
     The path of the weights.
   """
-  flags_given = [f for f in sys.argv[1:] if not f.startswith("--workdir")]
+  given = [f for f in sys.argv[1:] if not f.startswith(_PLACES)]
+  fields = json.loads(config.to_json_best_effort())
+  fields["data"]["root"] = None
   notes = {
-    "command": " ".join(["python -m forecasting.pretrain", *flags_given]),
-    "config": json.loads(config.to_json_best_effort()),
+    "command": " ".join(["python -m forecasting.pretrain", *given]),
+    "config": fields,
     "clips": fingerprint,
   }
   path = workdir / f"{config.backbone}.safetensors"

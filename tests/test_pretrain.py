@@ -276,6 +276,9 @@ def test_exported_weights_are_the_averaged_encoder(
     get_spec("4ds_tiny"), width=24, depth=1, mlp_dim=48
   )
   monkeypatch.setattr(pretrain, "get_spec", lambda _: spec)
+  config.data.root = "here"
+  flags = ["--config=mine.py", "--workdir=there", "--config.data.root=here"]
+  monkeypatch.setattr(pretrain.sys, "argv", ["pretrain.py", *flags])
   path = pretrain.run(config, tmp_path)
   loaded = load_spec(spec, checkpoint=path)
   averaged = restore_ema(tmp_path)[1][pretrain.TRAINEE]["encoder"]
@@ -289,6 +292,9 @@ def test_exported_weights_are_the_averaged_encoder(
   record = json.loads(path.with_suffix(".json").read_text())
   assert record["sha256"] == loaded.weights_digest
   assert record["clips"] == "f00d"
+  # Not where it was made, which is nobody's business.
+  assert record["command"] == "python -m forecasting.pretrain --config=mine.py"
+  assert record["config"]["data"]["root"] is None
   assert record["config"]["seed"] == config.seed
   assert [row["step"] for row in record["curve"]] == [1, 2]
   assert record["curve"][1]["loss"] > 0

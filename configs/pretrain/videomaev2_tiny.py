@@ -21,4 +21,5 @@ get_config = pretrain_config.pretraining(
     "visible_weight": 0.0,
     "flip": True,
   },
+  {"train.batch_size": 8},
 )

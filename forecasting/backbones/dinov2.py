@@ -310,7 +310,7 @@ _TINY = dataclasses.replace(
   patch=16,
   sizes={"table": 4},
   license="Apache-2.0",
-  checkpoint="",
+  checkpoint="dinov2_tiny.safetensors",
   download="",
 )
 

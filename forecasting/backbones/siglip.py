@@ -275,6 +275,7 @@ FAMILY = Family(
       resolution=64,
       patch=16,
       license="Apache-2.0",
+      checkpoint="siglip_tiny.safetensors",
     ),
     _spec(
       "siglip_l16",
