@@ -38,8 +38,9 @@ def pretraining(
 ) -> Callable[..., ConfigDict]:
   """Returns the `get_config` of one file in `configs/pretrain/`.
 
-  The defaults are those of tiny backbones on embedded clips: the same clips,
-  batches, optimizer and number of steps for all, so that they compare.
+  The defaults are those of tiny backbones on embedded clips. All see the same
+  clips; where an objective takes other batches or rates, or fewer steps of an
+  expensive kind, its file says so.
 
   Args:
     backbone: a name of `backbones.zoo`.
