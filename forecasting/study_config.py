@@ -87,6 +87,53 @@ def study(
   return _grid(name, models, seeds, smoke_models)
 
 
+def settings_study(
+  name: str,
+  backbone: str,
+  settings: Mapping[str, Mapping[str, Any]],
+  *,
+  tasks: Sequence[str] = config.TASK_NAMES,
+  seeds: Sequence[int] = (0, 1, 2),
+  overrides: Mapping[str, Any] | None = None,
+  smoke: Mapping[str, Any] | None = None,
+) -> Callable[..., ConfigDict]:
+  """Returns the `get_config` of a study of settings, one in a cell.
+
+  Args:
+    name: of the study.
+    backbone: a name of `backbones.zoo`.
+    settings: label of letters, digits and `_` to dotted field to value; the
+      report tells the others by their distance to the first.
+    tasks: all in a cell.
+    seeds: of readouts, forecasters and samples.
+    overrides: dotted field to value, for every cell.
+    smoke: the same for the variant `smoke` alone, beside `presets.SMOKE`.
+
+  Returns:
+    As `study`; models are the labels.
+  """
+
+  def make(label: str, changes: Mapping[str, Any]) -> Model:
+    base = config.experiment(
+      backbone,
+      tuple(tasks),
+      name=f"{name}_{label}",
+      overrides={**(overrides or {}), **changes},
+    )
+
+    def get_config(variant: str) -> ConfigDict:
+      cell = base(variant)
+      with cell.unlocked():
+        if variant:
+          cell.update_from_flattened_dict(smoke or {})
+      return cell
+
+    return Model(label, backbone, "", get_config)
+
+  models = [make(label, changes) for label, changes in settings.items()]
+  return _grid(name, models, seeds)
+
+
 def paper_study(
   name: str,
   models: Sequence[str] = tuple(presets.MODELS),

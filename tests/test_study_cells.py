@@ -291,3 +291,23 @@ def test_hosts_share_a_study_by_models():
   cfg.only = ("4ds_tiny-0",)
   with pytest.raises(ValueError, match="no cells"):
     study_binary.take_part(cfg, "2/2")
+
+
+def test_cells_of_a_study_of_settings_differ_in_these_alone():
+  get_config = _get_config(ROOT / "configs" / "study_forecaster.py")
+  cfg = get_config()
+  assert cfg.models[0] == "default" and cfg.seeds == (0, 1, 2)
+  default = get_config("default-1")
+  validation.validate(default)
+  names = {default.name}
+  for label in cfg.models[1:]:
+    for variant in (f"{label}-1", f"smoke,{label}-1"):
+      cell = get_config(variant)
+      validation.validate(cell)
+      assert cell.seed == 1 and cell.tasks == ("points", "boxes")
+    cell = get_config(f"{label}-1")
+    names.add(cell.name)
+    assert cell != default
+    for section in ("data", "readout", "train", "eval", "latents"):
+      assert cell[section] == default[section]
+  assert len(names) == len(cfg.models)

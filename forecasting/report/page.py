@@ -12,6 +12,7 @@ from forecasting.report import (
   markup,
   paper,
   qualitative,
+  settings_tables,
   study_page,
   tables,
 )
@@ -64,6 +65,8 @@ def write_comparison(
     _write(output / "findings.csv", found)
     pairs = study_page.pairs_csv(comparison.study)
     _write(output / "comparisons.csv", pairs)
+  if settings_tables.is_settings(rows):
+    shown = settings_tables.settings_tables(rows) + shown
   told = [f"> {note}\n".replace("\n  ", "\n>     ") for note in notes]
   texts = [*told, *map(markup.to_markdown, shown)]
   _write(output / "results.md", "\n".join(texts))
@@ -92,7 +95,7 @@ def page(
   if len(names) > MANY:
     what = f"{len(names)} models in {len(runs)} runs"
   title = f"Forecasting with frozen video models: {what}"
-  study = _study(rows, comparison)
+  study = _study(rows, comparison) + _settings(rows)
   runs = _one_seed(runs)
   rows = [row for run in runs for row in run.rows]
   sections = [
@@ -143,6 +146,14 @@ def _study(
       " every row.</p>"
     )
   return [("study", "Across backbones", text)]
+
+
+def _settings(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+  """Returns the section that compares settings, if there are several."""
+  if not settings_tables.is_settings(rows):
+    return []
+  drawn = map(markup.to_html, settings_tables.settings_tables(rows))
+  return [("settings", "Across settings", "".join(drawn))]
 
 
 def _results(rows: Sequence[Row]) -> str:

@@ -1,0 +1,42 @@
+"""What the forecaster's defaults are set by: one setting changed at a time.
+
+python -m forecasting.study --config=configs/study_forecaster.py
+
+`flow` on the latents of 4ds_tiny, points and boxes, three seeds. The report
+tells every setting by its distance to the defaults of the tiny presets. Which
+sampler suits a network needs no training: `diagnose sampler` and `calibration`.
+
+Source: forecaster.md 10, the order of the first study.
+"""
+
+from forecasting import study_config
+
+get_config = study_config.settings_study(
+  "study_forecaster",
+  "4ds_tiny",
+  {
+    "default": {},
+    "no_layernorm": {"backbone.layernorm": False},
+    "target_plain": {"forecaster.normalize.target_transform": "none"},
+    "target_linear": {
+      "forecaster.normalize.target_transform": "residual_linear"
+    },
+    "predict_v": {"forecaster.flow.prediction": "v"},
+    "predict_v_wide_head": {
+      "forecaster.flow.prediction": "v",
+      "forecaster.model.head_width": -1,
+    },
+    "predict_edm": {"forecaster.flow.prediction": "edm"},
+    "shift_1": {"forecaster.flow.shift": "1.0"},
+    "shift_auto_slot": {"forecaster.flow.shift": "auto_slot"},
+    "calls_16": {"forecaster.sampler.steps": 16},
+    "to_the_end": {"forecaster.sampler.t_min": 0.005},
+    "joint_full": {"forecaster.model.conditioning": "joint_full"},
+    "cross": {"forecaster.model.conditioning": "cross"},
+    "factorized": {"forecaster.model.attention": "factorized"},
+    "pca_48": {"forecaster.compress": "pca(48)"},
+  },
+  tasks=("points", "boxes"),
+  overrides={**study_config.TINY_CELL, "forecasters": ("flow",)},
+  smoke=study_config.SMOKE_CELL,
+)
