@@ -9,6 +9,7 @@ The probes are ours; the paper compares backbones by attention readouts alone.
 """
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -130,9 +131,12 @@ class Probe:
     self._error = self._spread = 0.0
 
   def add(
-    self, tokens: Float[Array, "B n C"], target: Float[Array, "B n d"], known
+    self,
+    tokens: Float[Array, "B n C"],
+    target: Float[Array, "B n d"],
+    known: Bool[Array, "B n"],
   ) -> None:
-    """Adds clips to fit on; `known` [B n] marks targets that there are."""
+    """Adds clips to fit on; `known` marks targets that there are."""
     x, y = (np.where(known[..., None], a, 0.0) for a in (tokens, target))
     flat = functools.partial(rearrange, pattern="B n c -> (B n) c")
     sums = [
@@ -157,7 +161,10 @@ class Probe:
     return [count[:, 0] > 0, mean_x, mean_y, weights]
 
   def score(
-    self, tokens: Float[Array, "B n C"], target: Float[Array, "B n d"], known
+    self,
+    tokens: Float[Array, "B n C"],
+    target: Float[Array, "B n d"],
+    known: Bool[Array, "B n"],
   ) -> None:
     """Adds clips to score on; as `add`, which may not be called any more."""
     had, mean_x, mean_y, weights = self._solution
@@ -169,8 +176,8 @@ class Probe:
 
   @property
   def r2(self) -> float:
-    """The share of the variance that is read, of the clips scored."""
-    return 1.0 - self._error / self._spread
+    """The share of the variance that is read of the clips scored, or NaN."""
+    return 1.0 - self._error / self._spread if self._spread else math.nan
 
 
 def _batches(
@@ -196,12 +203,15 @@ def measure(
     test: clips to score on; the first `CLIPS`.
     num_context: frames of the context.
     batch_size: clips encoded at a time.
+
+  Returns:
+    By target of the clips to fit on; NaN if the others lack it.
   """
   encode = jax.jit(
     lambda *args: encode_clips(encoder, num_context, encoder.params, *args)[1]
   )
   probes: dict[str, Probe] = {}
-  for source, step in ((fit, Probe.add), (test, Probe.score)):
+  for source, is_fitted in ((fit, False), (test, True)):
     number = 0
     for clips in _batches(source, min(CLIPS, len(source)), batch_size):
       video = np.stack([clip["video"] for clip in clips])
@@ -214,7 +224,10 @@ def measure(
         target, known = (
           np.stack(x) for x in zip(*(each[name] for each in found))
         )
-        step(probes.setdefault(name, Probe()), tokens, target, known)
+        if not is_fitted:
+          probes.setdefault(name, Probe()).add(tokens, target, known)
+        elif name in probes:
+          probes[name].score(tokens, target, known)
   return {name: probe.r2 for name, probe in probes.items()}
 
 

@@ -19,10 +19,10 @@ from forecasting.forecaster import base
 from forecasting.latents.encoding import preprocess
 from forecasting.readouts import heads
 from forecasting.samples import decode, draw
-from forecasting.shapes import Batch, Latents, Params, PRNGKey
+from forecasting.shapes import Batch, Params, PRNGKey, Samples
 
 Outputs = dict[str, np.ndarray]
-Sampling = Callable[[Params, Batch], Latents]
+Sampling = Callable[[Params, Batch], Samples]
 
 # Of the module, so that predictors of equal shapes share what is compiled.
 _decode = jax.jit(decode.decode, static_argnums=(0, 5))
@@ -91,7 +91,7 @@ def latent_sampling(
     tubelet: frames per latent slot.
   """
 
-  def sample(params: Params, batch: Batch) -> Latents:
+  def sample(params: Params, batch: Batch) -> Samples:
     inputs = draw.forecaster_batch(batch, num_context_slots, tubelet)
     keys = draw.example_keys(key, batch["example_id"])
     return forecaster.sample(
@@ -113,7 +113,7 @@ def native_sampling(
     num_context: observed frames; no later frame is read.
   """
 
-  def sample(params: Params, batch: Batch) -> Latents:
+  def sample(params: Params, batch: Batch) -> Samples:
     video = batch["video"][:, :num_context]
     frames = preprocess(video, backbone.spec.resolution)
     keys = draw.example_keys(key, batch["example_id"])

@@ -116,6 +116,10 @@ def test_what_a_token_holds_is_read_and_nothing_else():
     clips.append({"video": video, "depth": depth, "noise": noise})
   found = probe.measure(Colors(), clips[:40], clips[40:], 2)
   assert set(found) == {"pixels", "depth"} and found["depth"] > 0.9
+  bare = [{"video": clip["video"]} for clip in clips]
+  lacking = probe.measure(Colors(), clips[:40], bare[40:], 2)
+  assert lacking["pixels"] == found["pixels"] and np.isnan(lacking["depth"])
+  assert set(probe.measure(Colors(), bare[:40], clips[40:], 2)) == {"pixels"}
   for clip in clips:
     clip["depth"] = clip["noise"]
   assert probe.measure(Colors(), clips[:40], clips[40:], 2)["depth"] < 0.1
