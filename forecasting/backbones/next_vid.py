@@ -47,7 +47,17 @@ FAMILY = Family(
   route=route,
   containers=("target_encoder", "encoder"),
   specs=(
-    _spec("next_vid_tiny", 96, 4, 2, 384, resolution=64, patch=8),
+    _spec(
+      "next_vid_tiny",
+      96,
+      4,
+      2,
+      384,
+      resolution=64,
+      patch=8,
+      license="Apache-2.0",
+      checkpoint="next_vid_tiny.safetensors",
+    ),
     _spec("next_vid_l", 1024, 24, 16, 4096, substitute="vjepa2_l"),
     _spec("next_vid_h", 1280, 32, 16, 5120, substitute="vjepa2_h"),
     _spec("next_vid_g", 1408, 40, 22, 6144, substitute="vjepa2_g"),
