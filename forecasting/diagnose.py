@@ -24,6 +24,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from forecasting import calibration, validation
+from forecasting import main as main_lib
 from forecasting.backbones.zoo import get_spec
 from forecasting.forecaster import diagnose
 from forecasting.forecaster.schedule import resolve_shift
@@ -107,7 +108,7 @@ def main(argv: Sequence[str]) -> None:
   elif list(argv[1:]) == ["leak"]:
     sys.exit(not leakcheck.report(config))
   elif list(argv[1:]) == ["probe"]:
-    workdir = Path(_WORKDIR.value or Path("runs") / config.name)
+    workdir = main_lib.default_workdir(config, _WORKDIR.value)
     print(probe.report(config, workdir))
   elif list(argv[1:]) == ["calibration"]:
     if not _WORKDIR.value:

@@ -24,6 +24,7 @@ from forecasting.backbones.weights import file_digest, save_weights
 from forecasting.backbones.zoo import get_spec
 from forecasting.frames.pipeline import (
   ClipSource,
+  data_root,
   open_source,
   scene_config,
 )
@@ -36,6 +37,7 @@ from forecasting.training.loop import fit
 from forecasting.training.mesh import make_mesh
 from forecasting.training.steps import Trainee
 from forecasting.training.workdir import held
+from forecasting.validation import train_problems
 
 TRAINEE = "pretraining"
 READ_THREADS = 2
@@ -148,15 +150,8 @@ def check(config: ConfigDict, task: Objective) -> None:
       f" {config.objective.name!r} compares the clips of a batch, which"
       " cannot be taken in parts; set it to 1"
     )
-  for whole, part in (
-    ("batch_size", "accumulate"),
-    ("keep_every", "checkpoint_every"),
-  ):
-    if train[whole] % train[part]:
-      raise ValueError(
-        f"train.{whole} = {train[whole]} is no multiple of train.{part} ="
-        f" {train[part]}"
-      )
+  if problems := list(train_problems(train)):
+    raise ValueError("; ".join(problems))
 
 
 def run(config: ConfigDict, workdir: Path) -> Path:
@@ -181,8 +176,7 @@ def run(config: ConfigDict, workdir: Path) -> Path:
 def _run(config: ConfigDict, workdir: Path) -> Path:
   task = make_objective(get_spec(config.backbone), config.objective.to_dict())
   check(config, task)
-  root = Path(config.data.root) if config.data.root else workdir / "data"
-  source = open_source(config.data, "train", root)
+  source = open_source(config.data, "train", data_root(config.data, workdir))
   trainee = Trainee(
     name=TRAINEE,
     init=task.init,

@@ -278,6 +278,19 @@ def _missing_files(config: ConfigDict) -> Iterator[str]:
       yield f"data.{field} = {path!r}: no such folder; expected {where}"
 
 
+def train_problems(train: ConfigDict) -> Iterator[str]:
+  """Says which numbers of `config.train` do not divide as they should."""
+  for whole, part in (
+    ("batch_size", "accumulate"),
+    ("keep_every", "checkpoint_every"),
+  ):
+    if train[whole] % train[part]:
+      yield (
+        f"train.{whole} = {train[whole]} is no multiple of "
+        f"train.{part} = {train[part]}"
+      )
+
+
 def _cross_problems(config: ConfigDict) -> Iterator[str]:
   if config.latents.path is None:
     yield from _backbone_problems(config)
@@ -286,17 +299,7 @@ def _cross_problems(config: ConfigDict) -> Iterator[str]:
       f"tasks = {config.tasks}: plain videos carry no labels, so "
       "tasks must be ('pixels',)"
     )
-  train = config.train
-  if train.batch_size % train.accumulate:
-    yield (
-      f"train.batch_size = {train.batch_size} is no multiple of "
-      f"train.accumulate = {train.accumulate}"
-    )
-  if train.keep_every % train.checkpoint_every:
-    yield (
-      f"train.keep_every = {train.keep_every} is no multiple of "
-      f"train.checkpoint_every = {train.checkpoint_every}"
-    )
+  yield from train_problems(config.train)
   yield from _horizon_problems(config)
   model = config.forecaster.model.to_dict()
   try:

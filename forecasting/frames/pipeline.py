@@ -96,6 +96,11 @@ class CachedSource:
     return self.clips[index]
 
 
+def data_root(data: ConfigDict, workdir: Path) -> Path:
+  """Returns where clips are kept: `data.root`, else a folder of the run."""
+  return Path(data.root) if data.root else Path(workdir) / "data"
+
+
 def open_source(data: ConfigDict, split: str, root: Path) -> ClipSource:
   """Opens a split of a data set, generating what is missing.
 

@@ -10,7 +10,7 @@ The probes are ours; the paper compares backbones by attention readouts alone.
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from forecasting.backbones.encode import load_backbone
 from forecasting.backbones.zoo import get_spec
 from forecasting.frames.clip import Clip
-from forecasting.frames.pipeline import open_source
+from forecasting.frames.pipeline import data_root, open_source
 from forecasting.latents.encoding import Encoder, encode_clips
 from forecasting.shapes import Array
 
@@ -180,14 +180,6 @@ class Probe:
     return 1.0 - self._error / self._spread if self._spread else math.nan
 
 
-def _batches(
-  source: Sequence[Clip], count: int, size: int
-) -> Iterator[list[Clip]]:
-  """Yields the first clips of a source."""
-  for start in range(0, count, size):
-    yield [source[i] for i in range(start, min(start + size, count))]
-
-
 def measure(
   encoder: Encoder,
   fit: Sequence[Clip],
@@ -212,12 +204,12 @@ def measure(
   )
   probes: dict[str, Probe] = {}
   for source, is_fitted in ((fit, False), (test, True)):
-    number = 0
-    for clips in _batches(source, min(CLIPS, len(source)), batch_size):
+    count = min(CLIPS, len(source))
+    for start in range(0, count, batch_size):
+      ids = np.arange(start, min(start + batch_size, count), dtype=np.uint32)
+      clips = [source[int(i)] for i in ids]
       video = np.stack([clip["video"] for clip in clips])
-      ids = np.arange(number, number + len(clips), dtype=np.uint32)
       latents = np.asarray(encode(video, ids), np.float64)
-      number += len(clips)
       tokens = rearrange(latents, "B t h w C -> B (t h w) C")
       found = [targets(clip, latents.shape[1:4]) for clip in clips]
       for name in found[0]:
@@ -239,7 +231,7 @@ def report(config: ConfigDict, workdir: Path) -> str:
     workdir: of the run, parent of `data` unless `data.root` is set.
   """
   data, choices = config.data, config.backbone.to_dict()
-  root = Path(data.root) if data.root else workdir / "data"
+  root = data_root(data, workdir)
   fit, test = (open_source(data, split, root) for split in ("train", "eval"))
   columns = {}
   if not choices["random_init"]:
