@@ -1,13 +1,13 @@
 """The leak check passes sound context modes and fails the leaky one."""
 
 import dataclasses
-from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Float
+from toy_encoder import ToyEncoder
 
 from forecasting.backbones import encode, zoo
 from forecasting.latents import leakcheck
@@ -16,19 +16,8 @@ from forecasting.shapes import Array
 NUM_CONTEXT = 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Toy:
+class Toy(ToyEncoder):
   """Every latent slot is mixed with every other slot of its own run."""
-
-  context_mode: str
-  params: Any = dataclasses.field(default_factory=lambda: {"w": jnp.ones(3)})
-  spec: Any = dataclasses.field(
-    default_factory=lambda: SimpleNamespace(
-      name="toy", resolution=4, stochastic=False
-    )
-  )
-  weights_digest: str = "none"
-  num_blocks: int = 1
 
   def encode(
     self, params: Any, video: Float[Array, "B T H W 3"]

@@ -1,13 +1,9 @@
 """Linear probes against a regression written out, and against known clips."""
 
-import dataclasses
-from types import SimpleNamespace
-from typing import Any
-
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from toy_encoder import ToyEncoder
 
 from forecasting import config
 from forecasting.latents import probe
@@ -84,25 +80,17 @@ def test_probe_is_a_regression_with_means_of_places():
   np.testing.assert_allclose(found.r2, expected, rtol=1e-4)
 
 
-@dataclasses.dataclass(frozen=True)
-class Colors:
+class Colors(ToyEncoder):
   """Tokens are the mean color of their place."""
-
-  params: Any = dataclasses.field(default_factory=lambda: {"w": jnp.ones(3)})
-  spec: Any = dataclasses.field(
-    default_factory=lambda: SimpleNamespace(
-      name="colors", resolution=8, stochastic=False
-    )
-  )
-  weights_digest: str = "none"
-  num_blocks: int = 1
-  context_mode: str = "separate_pass"
 
   def encode(self, params, video):
     slots = video.reshape(video.shape[0], -1, 2, 2, 4, 2, 4, 3)
     return slots.mean((2, 4, 6)) * params["w"]
 
   encode_context = encode_leaky = encode
+
+
+COLORS = Colors(resolution=8)
 
 
 def test_what_a_token_holds_is_read_and_nothing_else():
@@ -114,15 +102,15 @@ def test_what_a_token_holds_is_read_and_nothing_else():
     depth = np.exp(video.mean(-1, keepdims=True) / 255)
     noise = np.exp(rng.random((4, 8, 8, 1)))
     clips.append({"video": video, "depth": depth, "noise": noise})
-  found = probe.measure(Colors(), clips[:40], clips[40:], 2)
+  found = probe.measure(COLORS, clips[:40], clips[40:], 2)
   assert set(found) == {"pixels", "depth"} and found["depth"] > 0.9
   bare = [{"video": clip["video"]} for clip in clips]
-  lacking = probe.measure(Colors(), clips[:40], bare[40:], 2)
+  lacking = probe.measure(COLORS, clips[:40], bare[40:], 2)
   assert lacking["pixels"] == found["pixels"] and np.isnan(lacking["depth"])
-  assert set(probe.measure(Colors(), bare[:40], clips[40:], 2)) == {"pixels"}
+  assert set(probe.measure(COLORS, bare[:40], clips[40:], 2)) == {"pixels"}
   for clip in clips:
     clip["depth"] = clip["noise"]
-  assert probe.measure(Colors(), clips[:40], clips[40:], 2)["depth"] < 0.1
+  assert probe.measure(COLORS, clips[:40], clips[40:], 2)["depth"] < 0.1
 
 
 def test_report_sets_weights_beside_random_ones(monkeypatch, tmp_path):
