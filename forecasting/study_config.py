@@ -67,14 +67,13 @@ def study(
     base = config.experiment(
       backbone, config.TASK_NAMES, name=f"{name}_{label}", overrides=overrides
     )
+    base = _reduced(base, smoke)
 
     def get_config(variant: str) -> ConfigDict:
       cell = base(variant)
       with cell.unlocked():
         if is_random:
           cell.backbone.random_init = True
-        if variant:
-          cell.update_from_flattened_dict(smoke or {})
         if backbone.startswith("walt"):
           cell.baselines = ("native", *cell.baselines)
       return cell
@@ -120,15 +119,7 @@ def settings_study(
       name=f"{name}_{label}",
       overrides={**(overrides or {}), **changes},
     )
-
-    def get_config(variant: str) -> ConfigDict:
-      cell = base(variant)
-      with cell.unlocked():
-        if variant:
-          cell.update_from_flattened_dict(smoke or {})
-      return cell
-
-    return Model(label, backbone, "", get_config)
+    return Model(label, backbone, "", _reduced(base, smoke))
 
   models = [make(label, changes) for label, changes in settings.items()]
   return _grid(name, models, seeds)
@@ -165,6 +156,21 @@ def paper_study(
     ],
     seeds,
   )
+
+
+def _reduced(
+  get_config: Callable[[str], ConfigDict], smoke: Mapping[str, Any] | None
+) -> Callable[[str], ConfigDict]:
+  """Returns the same function, with a study's own changes to `smoke`."""
+
+  def get_cell(variant: str) -> ConfigDict:
+    cell = get_config(variant)
+    if variant:
+      with cell.unlocked():
+        cell.update_from_flattened_dict(smoke or {})
+    return cell
+
+  return get_cell
 
 
 def _grid(

@@ -101,9 +101,7 @@ class Study:
 
   def deviation(self, model: Model, task: str, name: str) -> float:
     """Returns a score's standard deviation over seeds; NaN for one seed."""
-    values = [score(row, name) for row in self.of(model, task)]
-    values = [value for value in values if not math.isnan(value)]
-    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    return deviation(score(row, name) for row in self.of(model, task))
 
   def clips(
     self, model: Model, task: str, name: str
@@ -148,6 +146,12 @@ def mean(values: Iterable[float]) -> float:
   """Returns the mean of those that are not NaN; NaN if there are none."""
   kept = [value for value in values if not math.isnan(value)]
   return sum(kept) / len(kept) if kept else math.nan
+
+
+def deviation(values: Iterable[float]) -> float:
+  """Returns the standard deviation of those that are not NaN, if of two."""
+  kept = [value for value in values if not math.isnan(value)]
+  return float(np.std(kept, ddof=1)) if len(kept) > 1 else math.nan
 
 
 def is_higher_better(rows: Sequence[Row], task: str) -> bool:

@@ -7,10 +7,8 @@ they are from it, seed by seed.
 import math
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from forecasting.report import columns as cols
-from forecasting.report.models import model_of
+from forecasting.report.models import deviation, mean, model_of
 from forecasting.report.results import Row, score
 from forecasting.report.tables import Cell, Heading, Line, Table
 
@@ -70,8 +68,8 @@ def _cell(scores: Iterable[float]) -> Cell:
   values = [value for value in scores if not math.isnan(value)]
   if not values:
     return Cell(cols.MISSING, reason="not computed for these rows")
-  note = f"±{np.std(values, ddof=1):.2g}" if len(values) > 1 else ""
-  return Cell(f"{np.mean(values):.4g}", note)
+  note = f"±{deviation(values):.2g}" if len(values) > 1 else ""
+  return Cell(f"{mean(values):.4g}", note)
 
 
 def _difference(rows: Sequence[Row], reference: Sequence[Row]) -> Cell:
@@ -89,6 +87,6 @@ def _difference(rows: Sequence[Row], reference: Sequence[Row]) -> Cell:
     return Cell(cols.MISSING, reason="no seed in common")
   note = ""
   if len(differences) > 1:
-    error = np.std(differences, ddof=1) / math.sqrt(len(differences))
+    error = deviation(differences) / math.sqrt(len(differences))
     note = f"±{error:.2g}"
-  return Cell(f"{np.mean(differences):+.3g}", note)
+  return Cell(f"{mean(differences):+.3g}", note)
