@@ -159,6 +159,9 @@ def readout_config() -> ConfigDict:
   """Attention readouts (tasks.md 2): one per task, trained on true latents."""
   return ConfigDict(
     {
+      # Workdir of a run with the same backbone and readouts, whose trained
+      # readouts this run takes; empty: it trains its own.
+      "from_run": "",
       "width": 1024,
       "heads": {"pixels": 16, "depth": 16, "points": 8, "boxes": 4},
       "query_hidden": 512,  # MLP on the Fourier features of a query

@@ -22,6 +22,7 @@ from forecasting import (
   encoders,
   evaluator,
   extract,
+  readouts_from,
   scoring,
   trainees,
 )
@@ -68,12 +69,14 @@ class Experiment:
     stores: split to latents; `futures` and `horizon` only if the data has them.
     spec: shape of the latents of a clip.
     stats: of the training latents.
+    trained: trainee name to parameters that another run trained.
   """
 
   config: ConfigDict
   stores: Mapping[str, LatentStore]
   spec: LatentSpec
   stats: normalize.LatentStats | scales.Scales
+  trained: Mapping[str, Params] = dataclasses.field(default_factory=dict)
 
   @property
   def tubelet(self) -> int:
@@ -92,7 +95,7 @@ class Experiment:
           spec.h * spec.w,
           spec.channels,
         )
-        for task in config.tasks
+        for task in self._own_readouts()
       ),
       *(
         trainees.forecaster_trainee(
@@ -115,9 +118,14 @@ class Experiment:
     grid = (self.spec.h, self.spec.w)
     return trainees.make_head(task, self.config.readout, self.config.data, grid)
 
+  def _own_readouts(self) -> tuple[str, ...]:
+    """Returns the tasks whose readouts this run trains."""
+    return () if self.trained else tuple(self.config.tasks)
+
   def batch_keys(self) -> tuple[str, ...]:
     """Returns the tensors that training reads."""
-    labels = {name for task in self.config.tasks for name in TASKS[task].labels}
+    tasks = self._own_readouts()
+    labels = {name for task in tasks for name in TASKS[task].labels}
     return tuple(sorted({"context", "clip", "seconds"} | labels))
 
   def readouts(self, params: Mapping[str, Params]) -> dict[str, Any]:
@@ -126,6 +134,7 @@ class Experiment:
     Args:
       params: trainee name to averaged parameters.
     """
+    params = {**params, **self.trained}
     return {
       task: predict.Readout(
         self._head(task),
@@ -296,8 +305,10 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
     workdir: of the run.
 
   Raises:
-    ValueError: a task whose labels the data does not have.
+    ValueError: a task whose labels the data does not have, or readouts of
+      another run that are not trained yet.
   """
+  trained = readouts_from.load(config)
   stores = _open_stores(config, workdir)
   manifest = stores["train"].manifest
   # Training and evaluation may use different data.
@@ -316,6 +327,7 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
     stores=stores,
     spec=LatentSpec(context_slots, slots - context_slots, h, w, channels),
     stats=compression.statistics(config, stores["train"], workdir),
+    trained=trained,
   )
 
 

@@ -19,7 +19,8 @@ models:
   python -m forecasting.study --config=configs/study_tiny.py --shard=1/4
 
 or cells by name, as in --config.only='("4ds_tiny-0", "vjepa_tiny-0")', or run
-the commands that --dry_run prints wherever you like.
+the commands that --dry_run prints wherever you like. In a study of settings,
+the first model's cells train the readouts of the others: run those first.
 """
 
 import shlex
@@ -91,6 +92,7 @@ def plan(cfg: ConfigDict, config_path: str, workdir: Path) -> list[Run]:
       f"--config.compiled={workdir / 'compiled'}",
       *_weights(cfg, needs.backbone),
       *_data(cfg, needs.task),
+      *_readouts(workdir, cell, needs.readouts),
       *cfg.flags,
     ]
     runs.append(Run(folder, command))
@@ -218,6 +220,15 @@ def _data(cfg: ConfigDict, task: str) -> list[str]:
   path, _, eval_path = cfg.data[task].partition(",")
   flags = [f"--config.data.path={path}"]
   return flags + ([f"--config.data.eval_path={eval_path}"] if eval_path else [])
+
+
+def _readouts(workdir: Path, cell: str, model: str) -> list[str]:
+  """Returns the flags that take the readouts of another model's cell."""
+  if not model:
+    return []
+  seed = cell.rpartition("-")[2]
+  folder = cell_folder(workdir, f"{model}-{seed}")
+  return [f"--config.readout.from_run={folder}"]
 
 
 def report(cfg: ConfigDict, workdir: Path) -> Path | None:

@@ -26,12 +26,15 @@ class Model:
     backbone: whose weights it needs; empty if it needs none.
     task: whose data it needs; empty for embedded data.
     get_config: of its runs, but for the seed; takes '' or 'smoke'.
+    readouts: the model whose cell of the same seed trains its readouts; empty:
+      its own.
   """
 
   name: str
   backbone: str
   task: str
   get_config: Callable[[str], ConfigDict]
+  readouts: str = ""
 
 
 def study(
@@ -98,6 +101,8 @@ def settings_study(
 ) -> Callable[..., ConfigDict]:
   """Returns the `get_config` of a study of settings, one in a cell.
 
+  Those that differ from the first in the forecaster alone take its readouts.
+
   Args:
     name: of the study.
     backbone: a name of `backbones.zoo`.
@@ -119,7 +124,9 @@ def settings_study(
       name=f"{name}_{label}",
       overrides={**(overrides or {}), **changes},
     )
-    return Model(label, backbone, "", _reduced(base, smoke))
+    own = not changes or any(not f.startswith("forecaster.") for f in changes)
+    readouts = "" if own else next(iter(settings))
+    return Model(label, backbone, "", _reduced(base, smoke), readouts)
 
   models = [make(label, changes) for label, changes in settings.items()]
   return _grid(name, models, seeds)
@@ -221,6 +228,7 @@ def _grid(
           model.name: {
             "backbone": "" if variant and model.task else model.backbone,
             "task": "" if variant else model.task,
+            "readouts": model.readouts,
           }
           for model in models
         },

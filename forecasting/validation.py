@@ -13,6 +13,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from forecasting import config as config_lib
+from forecasting import readouts_from
 from forecasting.backbones import encode, zoo
 from forecasting.forecaster import (
   architecture,
@@ -144,7 +145,11 @@ def validate(config: ConfigDict) -> None:
   """Raises one ValueError that lists every problem of `config`."""
   problems = [*_name_problems(config), *_value_problems(config)]
   if not problems:
-    problems = [*_cross_problems(config), *_missing_files(config)]
+    problems = [
+      *_cross_problems(config),
+      *_missing_files(config),
+      *readouts_from.problems(config),
+    ]
   if problems:
     listing = "\n".join(f"  {problem}" for problem in problems)
     raise ValueError(f"the config cannot run:\n{listing}")
