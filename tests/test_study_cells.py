@@ -311,3 +311,29 @@ def test_cells_of_a_study_of_settings_differ_in_these_alone():
     for section in ("data", "readout", "train", "eval", "latents"):
       assert cell[section] == default[section]
   assert len(names) == len(cfg.models)
+
+
+def test_settings_of_the_forecaster_share_the_first_ones_readouts(tmp_path):
+  get_config = study_config.settings_study(
+    "s",
+    "4ds_tiny",
+    {
+      "default": {},
+      "shift": {"forecaster.flow.shift": "1.0"},
+      "wide": {"readout.width": 64, "forecaster.model.width": 64},
+    },
+    seeds=(0, 1),
+  )
+  runs = study_binary.plan(get_config(), "s.py", tmp_path)
+  taken = {
+    run.workdir.name: [flag for flag in run.command if "from_run" in flag]
+    for run in runs
+  }
+  assert taken == {
+    "default-0": [],
+    "shift-0": [f"--config.readout.from_run={tmp_path / 'cells/default-0'}"],
+    "wide-0": [],
+    "default-1": [],
+    "shift-1": [f"--config.readout.from_run={tmp_path / 'cells/default-1'}"],
+    "wide-1": [],
+  }
