@@ -4,8 +4,9 @@ python -m forecasting.study --config=configs/study_forecaster.py
 
 `flow` on the latents of 4ds_tiny, points and boxes, three seeds, as long a
 training as the quickstart's; one set of readouts a seed. The report tells every
-setting by its distance to the defaults of the tiny presets. Which sampler suits
-a network needs no training: `diagnose sampler` and `calibration`.
+setting by its distance to the defaults of the tiny presets. Samplers need no
+training: `forecasting.eval` with other fields of `forecaster.sampler` scores
+them on a cell's network.
 
 Source: forecaster.md 10, the order of the first study.
 """
@@ -30,8 +31,6 @@ get_config = study_config.settings_study(
     "predict_edm": {"forecaster.flow.prediction": "edm"},
     "shift_1": {"forecaster.flow.shift": "1.0"},
     "shift_auto_slot": {"forecaster.flow.shift": "auto_slot"},
-    "calls_16": {"forecaster.sampler.steps": 16},
-    "to_the_end": {"forecaster.sampler.t_min": 0.005},
     "joint_full": {"forecaster.model.conditioning": "joint_full"},
     "cross": {"forecaster.model.conditioning": "cross"},
     "factorized": {"forecaster.model.attention": "factorized"},
