@@ -14,7 +14,7 @@ from forecasting.training.log import METRICS, read_metrics
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-  """A run that trains readout and forecaster, and one that takes its readout."""
+  """A run that trains everything, and one that takes its readout."""
   folder = tmp_path_factory.mktemp("runs")
   tiny_run.write_latents(folder / "latents")
   fields = tiny_run.FIELDS | {"latents.path": folder / "latents"}
