@@ -22,6 +22,7 @@ import made_movi
 import made_perception
 import made_records
 import made_scannet
+import made_videos
 import made_waymo
 
 SMALL = {
@@ -147,6 +148,34 @@ def test_a_download_gives_result_rows(dataset, backbone, tmp_path):
 
   main.evaluate(experiment.open_experiment(cfg, tmp_path), tmp_path)
   assert rows(tmp_path) == scored
+
+
+@pytest.mark.slow
+def test_a_folder_of_videos_gives_result_rows(tmp_path):
+  folder = tmp_path / "videos"
+  folder.mkdir()
+  for name, rate in (("a.mp4", 25), ("b.mkv", 50)):
+    made_videos.write_video(folder / name, made_videos.noise(60), rate=rate)
+  made_videos.write_video(folder / "short.avi", made_videos.flat(5))
+  made_videos.write_audio(folder / "sound.mp4")
+  (folder / "torn.webm").write_bytes(b"no video")
+  cfg = config_lib.experiment("4ds_tiny", "pixels")("smoke")
+  cfg.update_from_flattened_dict(
+    {**SMALL, "data.name": "videos", "data.path": str(folder)}
+  )
+  assert main.run(cfg, tmp_path / "run").stat().st_size > 10_000
+  scored = rows(tmp_path / "run").values()
+  assert {row["forecaster"] for row in scored} == {
+    "regression",
+    "persistence_output",
+  }
+  for row in scored:
+    assert row["task"] == "pixels" and row["dataset"] == "videos"
+    assert sum(row["skipped"].values()) == 3
+    # Of the last 30 % of the longer one, 18 frames.
+    assert row["num_examples"] == 3
+    for name in ("mean", "best", "perception", "fd_1"):
+      assert math.isfinite(row["scores"][name]["value"]), name
 
 
 def test_labels_that_only_the_training_data_has_are_named(
