@@ -15,8 +15,10 @@ from forecasting.samples.predict import Predictor
 from forecasting.shapes import Batch
 from forecasting.tasks import TASKS, scores_per_lead, visible
 
-# The headline metric of every frame ahead, among the values of a `Scored`.
+# Among the values of a `Scored`: the headline metric of every frame ahead, and
+# whether what was scored of the forecast of that frame is finite.
 PER_LEAD = "per_lead"
+IS_FINITE = "is_finite"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,10 +141,14 @@ def _score_batch(
   for task, output in outputs.items():
     output = {key: value[:kept] for key, value in output.items()}
     start = settings.num_context
-    per_lead = scores_per_lead(TASKS[task], output, labels, start)
+    spec = TASKS[task]
+    per_lead = {
+      PER_LEAD: scores_per_lead(spec, output, labels, start),
+      IS_FINITE: spec.is_finite(output, labels, start),
+    }
     scored[task] = Scored(
-      TASKS[task].scores(output, labels, start) | {PER_LEAD: per_lead},
-      TASKS[task].vectors(output, labels, start),
+      spec.scores(output, labels, start) | per_lead,
+      spec.vectors(output, labels, start),
     )
     if panels is not None:
       if task == "points":

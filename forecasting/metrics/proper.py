@@ -212,23 +212,26 @@ def rank_histogram(
 
   Returns:
     Frequencies of M = S + 1 ranks, summing to 1; flat if calibrated. NaN for a
-    frame in which nothing counts.
+    frame in which nothing counts, or a member beside a truth is not finite.
   """
   truth = np.asarray(truth, np.float64)[:, None]
   pred = np.asarray(pred, np.float64)
   below = (pred < truth).sum(axis=1)
   ties = (pred == truth).sum(axis=1)
-  counted = np.isfinite(truth[:, 0]) & np.isfinite(pred).all(axis=1)
+  counted = np.isfinite(truth[:, 0])
   if mask is not None:
     counted &= np.asarray(mask)
+  sound = np.isfinite(pred).all(axis=1) | ~counted
   histograms = []
-  split = [np.split(x, num_frames, axis=1) for x in (below, ties, counted)]
-  for lowest, tied, kept in zip(*split):
+  parts = (below, ties, counted, sound)
+  split = [np.split(x, num_frames, axis=1) for x in parts]
+  for lowest, tied, kept, known in zip(*split):
     total = np.zeros(pred.shape[1] + 1)
     for rank in range(len(total)):
       hit = kept & (lowest <= rank) & (rank <= lowest + tied)
       total[rank] = (hit / (tied + 1)).sum()
-    histograms.append(total / kept.sum() if kept.any() else total * np.nan)
+    has_value = kept.any() and known.all()
+    histograms.append(total / kept.sum() if has_value else total * np.nan)
   return np.stack(histograms)
 
 

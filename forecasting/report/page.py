@@ -96,6 +96,8 @@ def page(
     what = f"{len(names)} models in {len(runs)} runs"
   title = f"Forecasting with frozen video models: {what}"
   study = _study(rows, comparison) + _settings(rows)
+  # Those of every seed count in the comparisons.
+  broken = header.broken_forecasts(runs)
   runs = _one_seed(runs)
   rows = [row for run in runs for row in run.rows]
   sections = [
@@ -119,7 +121,7 @@ def page(
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     f"<title>{html.escape(title)}</title><style>{CSS}</style></head><body>"
     f"<h1>{html.escape(title)}</h1><nav>{links}</nav>"
-    f"{told}{header.header(runs)}{body}</body></html>\n"
+    f"{told}{broken}{header.header(runs)}{body}</body></html>\n"
   )
 
 

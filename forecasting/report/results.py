@@ -76,6 +76,22 @@ def score(row: Mapping[str, Any], name: str) -> float:
   return math.nan if value is None else float(value)
 
 
+def nonfinite(row: Mapping[str, Any]) -> str:
+  """Says which forecaster gave how many forecasts that are no numbers.
+
+  Args:
+    row: of any revision; old ones do not say.
+
+  Returns:
+    Empty if all are finite.
+  """
+  count = row.get("num_nonfinite")
+  if not count:
+    return ""
+  total = (row["num_examples"] + row["num_excluded"]) * row["num_samples"]
+  return f"{row['forecaster']} {count} of {total}"
+
+
 def _plain(value: Any) -> Any:
   """JSON has no NaN: undefined numbers are written as null."""
   if isinstance(value, Mapping):

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from forecasting.report import columns as cols
-from forecasting.report.results import Row, score
+from forecasting.report.results import Row, nonfinite, score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +149,12 @@ def _footnotes(rows: Sequence[Row], reasons: dict[str, str]) -> list[str]:
       f"singular and the distance is biased (rows of truth / forecast: {sizes})"
     )
   notes += [f"{letter}: {reason}" for reason, letter in reasons.items()]
+  broken = list(filter(None, map(nonfinite, rows)))
+  if broken:
+    notes.append(
+      "forecasts that are not finite (NaN or infinite), so that scores that"
+      " would use them have no value: " + ", ".join(broken)
+    )
   excluded = {
     f"{row['forecaster']} {row['num_excluded']}"
     for row in rows
