@@ -55,9 +55,6 @@ _LONG_FIELDS = (
   "eval_list_hash",
   "scores",
 )
-# Training clips that baselines are fitted to: enough that S draws of an example
-# hardly repeat, few enough to stay in memory.
-_BANK_CLIPS = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,7 +285,7 @@ class Experiment:
   def _bank(self) -> dict[str, np.ndarray]:
     """Returns contexts and futures of training clips, evenly spread."""
     store = self.stores["train"]
-    number = min(len(store), _BANK_CLIPS)
+    number = min(len(store), self.config.eval.bank_clips)
     rows = np.linspace(0, len(store) - 1, number).round().astype(int)
     clips = [store.read(int(row), ("context", "clip")) for row in rows]
     return {

@@ -14,7 +14,7 @@ from forecasting.training.log import METRICS, read_metrics
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-  """A run that trains readout and forecaster, and one that takes its readout."""
+  """A run that trains readout and forecaster, one that takes its readout."""
   folder = tmp_path_factory.mktemp("runs")
   tiny_run.write_latents(folder / "latents")
   fields = tiny_run.FIELDS | {"latents.path": folder / "latents"}
@@ -65,6 +65,17 @@ def test_a_run_with_the_same_readouts_may_take_them(runs):
   assert not [*readouts_from.problems(config)]
   (name, params), *others = readouts_from.load(config).items()
   assert name == "readout-boxes" and not others and jax.tree.leaves(params)
+
+
+def test_configs_of_older_runs_are_understood(runs, tmp_path):
+  stored = json.loads((runs[0] / "config.json").read_text())
+  assert not {"num_points", "num_boxes"} & set(stored["readout"])
+  stored["readout"] |= {"num_points": 64, "num_boxes": 5}  # read by nothing
+  (tmp_path / "config.json").write_text(json.dumps(stored))
+  config = _config(runs[0])
+  with config.unlocked():
+    config.readout.from_run = str(tmp_path)
+  assert not [*readouts_from.problems(config)]
 
 
 @pytest.mark.parametrize(
