@@ -1,5 +1,6 @@
 """What is scored of a forecast, what is not finite, which clips are shown."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ from forecasting import evaluator, known_futures, main, scoring
 from forecasting.latents import store
 from forecasting.metrics import conditional
 from forecasting.report import results, tables
+from forecasting.samples import panels
 from forecasting.samples.predict import Predictor
 from forecasting.tasks import TASKS
 
@@ -213,6 +215,50 @@ def test_scores_against_known_futures_are_void_too(clips, spoilt):
     spoilt,
     *[False] * 3,
   ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 9])
+@pytest.mark.parametrize("wanted", [3, 5, 99])
+def test_panels_have_the_first_clips_whatever_the_batches(
+  clips, tmp_path, batch_size, wanted
+):
+  kept = panels.Panels(wanted, START)
+  compared = {"many": predictor(), "one": predictor(samples=1)}
+  for name, made in compared.items():
+    made = dataclasses.replace(made, name=name)
+    scoring.score(made, clips, settings(batch_size), kept)
+  kept.write(tmp_path)
+  count = min(wanted, CLIPS)
+  with np.load(tmp_path / "boxes.npz") as file:
+    for name in set(file.files) - {"num_context"}:
+      assert len(file[name]) == count, name
+    np.testing.assert_array_equal(file["video"][:, 0, 0, 0, 0], range(count))
+    truth = [clips[i]["boxes"] for i in range(count)]
+    np.testing.assert_array_equal(file["truth"], truth)
+    whole = {"index": np.arange(count), "boxes": np.stack(truth)}
+    for name, made in compared.items():
+      boxes = made.predict(("boxes",), whole)["boxes"]["boxes"]
+      shown = file[f"{name}/mean"]
+      np.testing.assert_array_equal(shown, boxes.mean(axis=1).astype("f2"))
+    assert file["num_context"] == START
+
+
+def test_panels_are_of_the_first_process(clips, tmp_path, monkeypatch):
+  monkeypatch.setattr(scoring.jax, "process_count", lambda: 2)
+  monkeypatch.setattr(
+    scoring.sharing.distributed, "gather_arrays", lambda arrays: []
+  )
+  for process, expected in ((0, [0, 1, 4]), (1, [])):
+    monkeypatch.setattr(scoring.jax, "process_index", lambda p=process: p)
+    kept = panels.Panels(3, START)
+    monkeypatch.setattr(scoring, "join", lambda parts: {})
+    scoring.score(predictor(), clips, settings(2), kept)
+    kept.write(tmp_path / str(process))
+    found = []
+    for path in (tmp_path / str(process)).iterdir():
+      with np.load(path) as file:
+        found += file["video"][:, 0, 0, 0, 0].tolist()
+    assert found == expected
 
 
 def _outputs(task):
