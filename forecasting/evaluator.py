@@ -176,7 +176,10 @@ def _row(
   )
   scores |= summary.secondary_scores(values, settings.bootstrap, is_finite)
   distribution, fields = summary.distribution_scores(
-    result.rows, settings.bootstrap, settings.bootstrap_frechet
+    result.rows,
+    settings.bootstrap,
+    settings.bootstrap_frechet,
+    predictor.members,
   )
   return {
     "task": task,

@@ -127,6 +127,20 @@ def test_what_is_not_finite_takes_every_score_that_uses_it(clips, value):
   assert np.isnan(row["clips"]["best"]).all()
 
 
+def test_rows_tell_of_the_members_of_ensembles(clips):
+  made = dataclasses.replace(predictor(), members=2)
+  row = row_of(clips, made)
+  assert row["members"] == 2
+  found = [row["scores"][f"spread_{part}"] for part in ("between", "within")]
+  assert np.isfinite([entry["value"] for entry in found]).all()
+  alone = row_of(clips, predictor())
+  assert "members" not in alone and "spread_within" not in alone["scores"]
+  broken = row_of(
+    clips, dataclasses.replace(made, predict=predictor(hardest(np.nan)).predict)
+  )
+  assert "not finite" in broken["scores"]["spread_between"]["reason"]
+
+
 def test_frames_that_are_finite_keep_their_scores(clips):
   clean = row_of(clips, predictor())
   row = row_of(clips, predictor(hardest(np.nan, frame=9)))

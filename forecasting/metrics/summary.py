@@ -92,7 +92,10 @@ def sample_scores(
 
 
 def distribution_scores(
-  rows: Vectors, num_replicates: int, num_frechet_replicates: int
+  rows: Vectors,
+  num_replicates: int,
+  num_frechet_replicates: int,
+  members: int = 1,
 ) -> tuple[Scores, dict[str, Any]]:
   """Distribution metrics, proper scores and calibration of vectors.
 
@@ -100,6 +103,8 @@ def distribution_scores(
     rows: forecasts beside the truth.
     num_replicates: bootstrap replicates of the proper scores.
     num_frechet_replicates: bootstrap replicates of Fréchet distances.
+    members: trainings whose samples are pooled; of several, what their samples
+      vary by is split if one has two samples or more.
 
   Returns:
     The scores, and further fields of the result row.
@@ -131,7 +136,7 @@ def distribution_scores(
   with np.errstate(invalid="ignore"):
     variances = _variances(rows)
     proper_scores, proper_fields = _proper(
-      rows, num_replicates, why_void(finite, ROWS)
+      rows, num_replicates, why_void(finite, ROWS), members
     )
   for name, value in variances.items():
     reason = "" if name.startswith("truth") else why_void(finite, ROWS)
@@ -150,7 +155,7 @@ def _variances(rows: Vectors) -> dict[str, float]:
 
 
 def _proper(
-  rows: Vectors, num_replicates: int, reason: str
+  rows: Vectors, num_replicates: int, reason: str, members: int
 ) -> tuple[Scores, dict[str, Any]]:
   """Proper scores; `reason` says why they have no value, if so."""
 
@@ -197,6 +202,11 @@ def _proper(
     bootstrap.Interval(deviation, np.nan, np.nan, 0), reason
   )
   scores["spread"] = mean(np.square(rows.pred.std(axis=1, ddof=1)).mean(axis=1))
+  if 1 < members < rows.num_samples:
+    parts = variance.by_member(rows.pred, members)
+    for name, part in zip(("spread_between", "spread_within"), parts):
+      scores[name] = mean(part)
+    by_lead["members"] = members
   return scores, by_lead | {
     "spread_skill_per_lead": ratio_per_lead(spread, error),
     "rank_histogram": histogram[0].tolist(),

@@ -31,6 +31,17 @@ per clip. A calibrated forecaster has a ratio of 1 at every frame and a flat
 histogram; a U-shape means too little spread, a dome too much.</p>
 """
 
+ABOUT_LEADS = """
+<p>Every frame is scored by itself. Scores of the whole forecast are in the
+tables above; per_frame.csv has all of these numbers.</p>
+"""
+
+ABOUT_HORIZON = """
+<p><b>Longer clips.</b> The same forecasters on clips that go on beyond the
+frames of training, window after window; those that know one window only are
+not among them.</p>
+"""
+
 ABOUT_FUTURES = """
 <p><b>Known futures.</b> The simulator drew several futures of the same
 context, so the true conditional distribution is known. The relative energy

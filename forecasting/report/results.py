@@ -23,6 +23,24 @@ REQUIRED = (
   "scores",
 )
 
+# Of a row of longer clips, what the row of the usual ones tells of them.
+_OF_HORIZON = (
+  "frames",
+  "num_examples",
+  "num_excluded",
+  "num_nan",
+  "num_nonfinite",
+  "num_rows",
+  "num_rows_dropped",
+  "num_samples",
+  "calls_per_sample",
+  "rank_deficient",
+  "fd_rows",
+  "skipped",
+  "eval_list_hash",
+  "scores",
+)
+
 Row = dict[str, Any]
 
 
@@ -68,6 +86,15 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     file.flush()
     os.fsync(file.fileno())
   partial.rename(path)
+
+
+def of_horizon(row: Mapping[str, Any]) -> Row:
+  """Returns the `horizon` of a row, from the row of its longer clips."""
+  return {
+    name: value
+    for name, value in row.items()
+    if name in _OF_HORIZON or name.endswith("_per_lead")
+  }
 
 
 def score(row: Mapping[str, Any], name: str) -> float:

@@ -5,7 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from forecasting.metrics import frechet, frechet_bootstrap, proper, summary
+from forecasting.metrics import (
+  frechet,
+  frechet_bootstrap,
+  proper,
+  summary,
+  variance,
+)
 from forecasting.metrics.vectors import Vectors
 
 
@@ -99,6 +105,22 @@ def test_a_truth_that_is_not_finite_is_left_out():
   kept = np.arange(20) != 4
   expected = proper.energy_score(vectors.pred[kept], vectors.truth[kept]).mean()
   assert scores["energy_score"]["value"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+  ("members", "split"), [(1, False), (2, True), (5, True), (6, False)]
+)
+def test_members_of_an_ensemble_split_its_spread(members, split):
+  vectors = rows(6)
+  scores, fields = summary.distribution_scores(vectors, 20, 5, members)
+  alone, _ = summary.distribution_scores(vectors, 20, 5)
+  assert {name: scores[name] for name in alone} == alone
+  assert fields.get("members") == (members if split else None)
+  assert ("spread_between" in scores) == ("spread_within" in scores) == split
+  if split:
+    between, within = variance.by_member(vectors.pred, members)
+    assert scores["spread_between"]["value"] == pytest.approx(between.mean())
+    assert scores["spread_within"]["value"] == pytest.approx(within.mean())
 
 
 def test_one_sample_has_no_spread_and_one_frechet_distance():
