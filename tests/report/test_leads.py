@@ -54,7 +54,7 @@ def test_tables_have_a_column_per_frame(make_workdir):
   assert len(usual.lines) == 5 and len(longer.lines) == 4
   line = next(x for x in longer.lines if x.label.startswith("flow"))
   assert [cell.text for cell in line.cells] == [
-    f"{4 + 0.01 * i:.2f}" for i in range(24)
+    f"{4 + 0.01 * i:.1f}" for i in range(24)
   ]
   assert usual.lines[0].cells[3].text == "–"
   scores = found["boxes, longer clips"]
