@@ -26,6 +26,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from forecasting import evaluator, experiment
+from forecasting.report.missing_variance import FILE_NAME
 from forecasting.report.results import Row, score
 from forecasting.samples import predict
 from forecasting.shapes import Params
@@ -34,7 +35,6 @@ from forecasting.training import checkpoint
 # 255 calls of a second-order sampler. Source: forecaster.md 11.
 _REFERENCE = {"name": "heun", "grid": "logsnr", "steps": 128}
 _VARIANCES = ("var_time", "var_gauss")
-FILE_NAME = "calibration.json"
 
 
 def decompose(oracle: Row, reference: Row, default: Row) -> dict[str, Any]:

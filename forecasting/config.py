@@ -178,8 +178,6 @@ def readout_config() -> ConfigDict:
       # certain; those that are not are predicted invisible (official: 6).
       "certain_within": 6.0,
       "patch": (2, 8, 8),  # frames, rows, columns of one dense query
-      "num_points": 64,
-      "num_boxes": 25,
       # Noise on the latents of training, over the deviation that layernorm
       # gives a token, after RAE's decoder: what is read from samples gets less
       # noisy, and perception a little worse.
@@ -219,6 +217,10 @@ def eval_config() -> ConfigDict:
     {
       "num_samples": 10,  # (paper)
       "batch_size": 8,  # sampled on one chip
+      # Training clips, evenly spread, that baselines such as climatology are
+      # fitted to (ours): enough that the draws of an example hardly repeat,
+      # few enough to stay in memory.
+      "bank_clips": 512,
       "bootstrap": 1000,
       "bootstrap_frechet": 50,
       "num_panels": 3,

@@ -13,7 +13,8 @@ do. `probe` says what a linear regression reads off single latent tokens, with
 the config's weights and with random ones. `calibration` says of a trained run
 how much of the variance that its forecasts lack is due to the sampler, to the
 forecaster and to the readout; it samples with 255 calls, so
-`--config.data.eval_clips=64` saves time.
+`--config.data.eval_clips=64` saves time. `python -m forecasting.report W` then
+shows it in the run's report.
 """
 
 import sys

@@ -6,11 +6,14 @@ is scored on the same frames. Several processes share the clips; the first one
 puts the rows together.
 """
 
+import dataclasses
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Bool, Float
 
 from forecasting import known_futures, scoring, sharing
 from forecasting.frames import windows
@@ -72,23 +75,35 @@ def evaluate(
       continue
     for task, result in scored.items():
       row = about | _row(predictor, task, result, settings)
-      row["scores"] |= {
-        name: summary.entry(
-          bootstrap.mean_interval(values, num_replicates=settings.bootstrap)
-        )
-        for name, values in seen[task].items()
-      }
-      row["clips"]["perception"] = _rounded(seen[task]["perception"])
+      row["scores"] |= _perception_scores(seen[task], settings.bootstrap)
+      row["clips"]["perception"] = _rounded(seen[task]["perception"].values())
       if task in conditionals:
         row["futures"] = conditionals[task]
       row["wall_seconds"] = round(time.time() - start, 2)
       yield row
 
 
+@dataclasses.dataclass(frozen=True)
+class Perceived:
+  """A task's metric of the readout on observed clips.
+
+  Attributes:
+    metric: clip by clip; NaN where there is nothing to score.
+    is_finite: whether what was read out is.
+  """
+
+  metric: Float[np.ndarray, "B"]
+  is_finite: Bool[np.ndarray, "B"]
+
+  def values(self) -> Float[np.ndarray, "B"]:
+    """Returns the metric, of no clip if the readout fails on one."""
+    return np.where(self.is_finite.all(), self.metric, np.nan)
+
+
 def perception_values(
   perception: Predictor, store: LatentStore, settings: scoring.Settings
-) -> dict[str, dict[str, np.ndarray]]:
-  """Returns each task's metric of the readout on observed clips, clip by clip.
+) -> dict[str, dict[str, Perceived]]:
+  """Returns each task's metric of the readout on observed clips.
 
   On the frames that forecasts are scored on, and as `perception_all` on all
   frames but the first, where points and boxes are queried.
@@ -109,16 +124,36 @@ def perception_values(
       output = {name: value[:kept] for name, value in output.items()}
       for name, start in starts.items():
         scores = TASKS[task].scores(output, labels, start)
-        values[f"{task}/{name}"] = scores[TASKS[task].metric][:, 0]
+        values[f"{task}/{name}/metric"] = scores[TASKS[task].metric][:, 0]
+        finite = TASKS[task].is_finite(output, labels, start)
+        values[f"{task}/{name}/is_finite"] = finite[:, 0].all(axis=-1)
     return values
 
   parts = sharing.map_batches(work, len(batches))
+
+  def joined(key: str) -> np.ndarray:
+    return np.concatenate([part[key] for part in parts])
+
   return {
     task: {
-      name: np.concatenate([part[f"{task}/{name}"] for part in parts])
+      name: Perceived(
+        joined(f"{task}/{name}/metric"), joined(f"{task}/{name}/is_finite")
+      )
       for name in starts
     }
     for task in settings.tasks
+  }
+
+
+def _perception_scores(
+  seen: Mapping[str, Perceived], num_replicates: int
+) -> dict[str, dict[str, Any]]:
+  return {
+    name: summary.entry(
+      bootstrap.mean_interval(found.values(), num_replicates=num_replicates),
+      summary.why_void(found.is_finite, "readouts of observed clips"),
+    )
+    for name, found in seen.items()
   }
 
 
@@ -131,12 +166,20 @@ def _row(
   spec = TASKS[task]
   values = dict(result.values)
   per_lead = values.pop(scoring.PER_LEAD)
+  frames_finite = values.pop(scoring.IS_FINITE)
+  is_finite = frames_finite.all(axis=-1)
   scores, total = summary.sample_scores(
-    values.pop(spec.metric), spec.higher_is_better, settings.bootstrap
+    values.pop(spec.metric),
+    spec.higher_is_better,
+    settings.bootstrap,
+    is_finite,
   )
-  scores |= summary.secondary_scores(values, settings.bootstrap)
+  scores |= summary.secondary_scores(values, settings.bootstrap, is_finite)
   distribution, fields = summary.distribution_scores(
-    result.rows, settings.bootstrap, settings.bootstrap_frechet
+    result.rows,
+    settings.bootstrap,
+    settings.bootstrap_frechet,
+    predictor.members,
   )
   return {
     "task": task,
@@ -150,6 +193,7 @@ def _row(
     "num_examples": total.num_examples,
     "num_excluded": total.num_excluded,
     "num_nan": total.num_nan,
+    "num_nonfinite": total.num_nonfinite,
     "num_samples": result.rows.num_samples,
     "scores": scores | distribution,
     # For paired comparisons of rows that were scored on the same clips.
@@ -157,7 +201,7 @@ def _row(
       "mean": _rounded(total.example_mean),
       "best": _rounded(total.example_best(spec.higher_is_better)),
     },
-    "metric_per_lead": summary.means_per_lead(per_lead),
+    "metric_per_lead": summary.means_per_lead(per_lead, frames_finite),
     **fields,
   }
 

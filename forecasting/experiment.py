@@ -32,6 +32,7 @@ from forecasting.forecaster.base import FittedForecaster, LatentSpec
 from forecasting.latents import normalize, scales
 from forecasting.latents.store import LatentStore
 from forecasting.readouts.heads import Head
+from forecasting.report import results
 from forecasting.report.results import Row
 from forecasting.samples import decode, predict
 from forecasting.samples.panels import Panels
@@ -45,19 +46,6 @@ _OUTPUT_BASELINES = {
 }
 # Those that forecast any number of frames.
 _LONG_BASELINES = (*_OUTPUT_BASELINES, "persistence_latent", "oracle_future")
-# Of a row of longer clips, what the row of the usual ones tells of them.
-_LONG_FIELDS = (
-  "frames",
-  "num_examples",
-  "num_rows",
-  "num_samples",
-  "calls_per_sample",
-  "eval_list_hash",
-  "scores",
-)
-# Training clips that baselines are fitted to: enough that S draws of an example
-# hardly repeat, few enough to stay in memory.
-_BANK_CLIPS = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +160,7 @@ class Experiment:
         params[trainees.forecaster_name(name)],
         calls=forecaster.calls,
         step=min(step, config.forecaster.steps),
+        members=config.forecaster.ensemble,
         **common,
       )
     for name in config.baselines:
@@ -267,13 +256,7 @@ class Experiment:
       self.settings(num_frames),
     )
     return {
-      (row["task"], row["forecaster"]): {
-        "horizon": {
-          name: value
-          for name, value in row.items()
-          if name in _LONG_FIELDS or name.endswith("_per_lead")
-        }
-      }
+      (row["task"], row["forecaster"]): {"horizon": results.of_horizon(row)}
       for row in rows
     }
 
@@ -288,7 +271,7 @@ class Experiment:
   def _bank(self) -> dict[str, np.ndarray]:
     """Returns contexts and futures of training clips, evenly spread."""
     store = self.stores["train"]
-    number = min(len(store), _BANK_CLIPS)
+    number = min(len(store), self.config.eval.bank_clips)
     rows = np.linspace(0, len(store) - 1, number).round().astype(int)
     clips = [store.read(int(row), ("context", "clip")) for row in rows]
     return {

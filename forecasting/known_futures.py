@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from einops import reduce
 
 from forecasting import scoring, sharing
 from forecasting.latents import pipeline
@@ -41,28 +42,34 @@ class KnownFutures:
 
   def _fields(self, rows: conditional.Conditional) -> dict[str, Any]:
     replicates = self._settings.bootstrap
-    ours = conditional.forecast_energy_score(rows)
+    reason = _why_void(rows)
+    # What is not finite has no score, silently: its reason is told.
+    with np.errstate(invalid="ignore"):
+      ours = conditional.forecast_energy_score(rows)
     floor = conditional.true_energy_score(rows)
 
-    def mean(values):
-      return summary.entry(
-        bootstrap.mean_interval(values, rows.example, num_replicates=replicates)
+    def mean(values, reason=""):
+      interval = bootstrap.mean_interval(
+        values, rows.example, num_replicates=replicates
       )
+      return summary.entry(interval, reason)
 
     fields = {
       "contexts": len(self._store) // self._per_context,
       "futures": self._per_context,
       "rows": len(rows.pred),
-      "energy_score": mean(ours),
+      "energy_score": mean(ours, reason),
       "true_sampler_energy_score": mean(floor),
       "relative_energy_score": summary.entry(
         bootstrap.ratio_interval(
           ours, floor, rows.example, num_replicates=replicates
-        )
+        ),
+        reason,
       ),
     }
     if rows.pred.shape[1] > 1:
-      spread, error = conditional.spread_skill_terms(rows)
+      with np.errstate(invalid="ignore"):
+        spread, error = conditional.spread_skill_terms(rows)
       fields["spread_skill"] = summary.entry(
         bootstrap.ratio_interval(
           spread.sum(axis=1),
@@ -70,7 +77,8 @@ class KnownFutures:
           rows.example,
           transform=np.sqrt,
           num_replicates=replicates,
-        )
+        ),
+        reason,
       )
       fields["spread_skill_per_lead"] = summary.ratio_per_lead(spread, error)
     return fields
@@ -82,12 +90,13 @@ class KnownFutures:
     for task, parts in self._rows(readout, members).items():
       rows = conditional.gather(parts)
       if len(rows.pred):
+        with np.errstate(invalid="ignore"):
+          scores = conditional.resampled_energy_score(rows)
         value = bootstrap.mean_interval(
-          conditional.resampled_energy_score(rows),
-          rows.example,
-          num_replicates=self._settings.bootstrap,
+          scores, rows.example, num_replicates=self._settings.bootstrap
         )
-        fields[task] = {"oracle_readout_energy_score": summary.entry(value)}
+        entry = summary.entry(value, _why_void(rows))
+        fields[task] = {"oracle_readout_energy_score": entry}
     return fields
 
   def _rows(
@@ -177,6 +186,11 @@ class KnownFutures:
       for context in contexts
     ]
     return {name: np.stack([e[name] for e in examples]) for name in names}
+
+
+def _why_void(rows: conditional.Conditional) -> str:
+  finite = reduce(np.isfinite(rows.pred), "R S V -> R S", "all")
+  return summary.why_void(finite, summary.ROWS)
 
 
 def _of_future(arrays: sharing.Arrays, future: int) -> sharing.Arrays:

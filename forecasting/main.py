@@ -116,6 +116,11 @@ def _announce(row: results.Row) -> None:
   names = ("mean", "best", "fd_1", "energy_score")
   numbers = " ".join(f"{name}={results.score(row, name):.4g}" for name in names)
   print(f"{row['task']} {row['forecaster']}: {row['metric']} {numbers}")
+  if broken := results.nonfinite(row):
+    print(
+      f"WARNING: {row['task']}: forecasts that are not finite (NaN or"
+      f" infinite): {broken}; scores that would use them have no value"
+    )
 
 
 def main(argv: Sequence[str]) -> None:

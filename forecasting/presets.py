@@ -31,7 +31,6 @@ TINY = {
   "readout.anchored": True,
   # The coarsest threshold of Average Jaccard: 4 pixels of a 64-pixel frame.
   "readout.certain_within": 16.0,
-  "readout.num_boxes": 5,
   "readout.train_queries": 64,
   "readout.train_tracks": 8,
   "readout.steps": 1200,

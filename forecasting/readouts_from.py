@@ -25,6 +25,8 @@ _FIELDS = (
   "data.num_frames",
   "data.num_context",
 )
+# Fields that nothing read, which configs of older runs still hold.
+_REMOVED = ("readout.num_points", "readout.num_boxes")
 
 
 def problems(config: ConfigDict) -> Iterator[str]:
@@ -80,8 +82,9 @@ def load(config: ConfigDict) -> dict[str, Params]:
 
 
 def _matters(name: str) -> bool:
-  own = name == "readout.from_run"
-  return not own and any(f"{name}.".startswith(f"{f}.") for f in _FIELDS)
+  if name == "readout.from_run" or name in _REMOVED:
+    return False
+  return any(f"{name}.".startswith(f"{field}.") for field in _FIELDS)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from forecasting import sharing
@@ -11,12 +12,14 @@ from forecasting.latents import pipeline
 from forecasting.latents.store import LatentStore
 from forecasting.metrics import vectors
 from forecasting.samples.panels import Panels
-from forecasting.samples.predict import Predictor
+from forecasting.samples.predict import Outputs, Predictor
 from forecasting.shapes import Batch
 from forecasting.tasks import TASKS, scores_per_lead, visible
 
-# The headline metric of every frame ahead, among the values of a `Scored`.
+# Among the values of a `Scored`: the headline metric of every frame ahead, and
+# whether what was scored of the forecast of that frame is finite.
 PER_LEAD = "per_lead"
+IS_FINITE = "is_finite"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +67,13 @@ def score(
     predictor: what is scored.
     store: of the evaluation split.
     settings: of the scoring.
-    panels: collects the first clips, in the first process.
+    panels: collects the first clips of those that the first process scores.
 
   Returns:
     Task to values per clip and sample, and vectors.
   """
+  if jax.process_index() > 0:
+    panels = None
   with_video = panels is not None or predictor.reads_video
   batches = pipeline.EvalBatches(
     store, settings.batch_size, tensors(settings.tasks, with_video)
@@ -78,8 +83,17 @@ def score(
     batch = batches[number]
     with device.use():
       outputs = predictor.predict(settings.tasks, batch)
-    first = panels if number == 0 else None
-    return pack(_score_batch(predictor.name, batch, outputs, settings, first))
+    labels, outputs = _without_filling(batch, outputs)
+    # The first process takes every so many batches, which are full but the
+    # last.
+    first = number // jax.process_count() * settings.batch_size
+    if panels is not None and panels.wants(first):
+      for task, output in outputs.items():
+        shown = output
+        if task == "points":
+          shown = output | {"visible": visible(output)}
+        panels.add(task, predictor.name, labels, shown, first)
+    return pack(_score_batch(labels, outputs, settings))
 
   title = f"scoring {predictor.name}" if settings.progress else None
   return join(sharing.map_batches(work, len(batches), title))
@@ -125,29 +139,34 @@ def join(parts: Sequence[sharing.Arrays]) -> dict[str, Scored]:
   }
 
 
-def _score_batch(
-  name: str,
-  batch: Batch,
-  outputs: Mapping[str, Mapping[str, np.ndarray]],
-  settings: Settings,
-  panels: Panels | None,
-) -> dict[str, Scored]:
-  """Scores the forecasts of one batch, without those that only fill it."""
+def _without_filling(
+  batch: Batch, outputs: Mapping[str, Outputs]
+) -> tuple[Batch, dict[str, Outputs]]:
+  """Leaves out the clips that only fill a batch."""
   kept = int(batch["mask"].sum())
   labels = {key: value[:kept] for key, value in batch.items()}
+  return labels, {
+    task: {key: value[:kept] for key, value in output.items()}
+    for task, output in outputs.items()
+  }
+
+
+def _score_batch(
+  labels: Batch, outputs: Mapping[str, Outputs], settings: Settings
+) -> dict[str, Scored]:
+  """Scores the forecasts of one batch."""
+  start = settings.num_context
   scored = {}
   for task, output in outputs.items():
-    output = {key: value[:kept] for key, value in output.items()}
-    start = settings.num_context
-    per_lead = scores_per_lead(TASKS[task], output, labels, start)
+    spec = TASKS[task]
+    per_lead = {
+      PER_LEAD: scores_per_lead(spec, output, labels, start),
+      IS_FINITE: spec.is_finite(output, labels, start),
+    }
     scored[task] = Scored(
-      TASKS[task].scores(output, labels, start) | {PER_LEAD: per_lead},
-      TASKS[task].vectors(output, labels, start),
+      spec.scores(output, labels, start) | per_lead,
+      spec.vectors(output, labels, start),
     )
-    if panels is not None:
-      if task == "points":
-        output["visible"] = visible(output)
-      panels.add(task, name, labels, output)
   return scored
 
 

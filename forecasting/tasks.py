@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from einops import reduce
+from jaxtyping import Bool, Float
 
 from forecasting.metrics import boxes as box_metrics
 from forecasting.metrics import depth as depth_metrics
@@ -17,6 +19,7 @@ from forecasting.metrics import psnr as psnr_metrics
 from forecasting.metrics import tracks as track_metrics
 from forecasting.metrics import vectors
 from forecasting.readouts import losses
+from forecasting.shapes import Array
 
 Outputs = Mapping[str, Any]
 Labels = Mapping[str, Any]
@@ -37,6 +40,8 @@ class Task:
     scores: (outputs [B S T ...], labels [B T ...], num_context) -> name to
       one value per clip and sample, over the frames after the context.
     vectors: same arguments -> rows for the distribution metrics.
+    is_finite: same arguments -> whether all that is scored of a forecast's
+      frame is, [B S Tf]; what the truth leaves out may be anything.
   """
 
   name: str
@@ -47,6 +52,7 @@ class Task:
   loss: Callable[..., tuple[Any, dict[str, Any]]]
   scores: Callable[[Outputs, Labels, int], Scores]
   vectors: Callable[[Outputs, Labels, int], vectors.Vectors]
+  is_finite: Callable[[Outputs, Labels, int], np.ndarray]
 
 
 # Labels with a frame axis.
@@ -108,6 +114,18 @@ def visible(outputs: Outputs) -> np.ndarray:
   )
 
 
+def _finite_frames(
+  values: Float[Array, "B S Tf ..."], counted: Bool[Array, "..."] | bool = True
+) -> Bool[np.ndarray, "B S Tf"]:
+  """Returns whether the counted values of every frame are finite."""
+  # Sample by sample, which bounds the memory of the masks.
+  found = [
+    np.isfinite(values[:, sample]) | np.logical_not(counted)
+    for sample in range(values.shape[1])
+  ]
+  return np.stack([reduce(x, "B Tf ... -> B Tf", "all") for x in found], axis=1)
+
+
 def _pixels_scores(outputs: Outputs, labels: Labels, start: int) -> Scores:
   target = to_unit_range(labels["video"])[:, start:]
   return {"psnr": psnr_metrics.psnr(outputs["video"][:, :, start:], target)}
@@ -116,6 +134,11 @@ def _pixels_scores(outputs: Outputs, labels: Labels, start: int) -> Scores:
 def _pixels_vectors(outputs: Outputs, labels: Labels, start: int):
   target = to_unit_range(labels["video"])[:, start:]
   return vectors.pixels_vectors(outputs["video"][:, :, start:], target)
+
+
+def _pixels_finite(outputs: Outputs, labels: Labels, start: int) -> np.ndarray:
+  del labels
+  return _finite_frames(outputs["video"][:, :, start:])
 
 
 def _depth_scores(outputs: Outputs, labels: Labels, start: int) -> Scores:
@@ -131,6 +154,11 @@ def _depth_vectors(outputs: Outputs, labels: Labels, start: int):
   return vectors.depth_vectors(
     outputs["depth"][:, :, start:], target, depth_metrics.valid_depth(target)
   )
+
+
+def _depth_finite(outputs: Outputs, labels: Labels, start: int) -> np.ndarray:
+  valid = depth_metrics.valid_depth(labels["depth"][:, start:])
+  return _finite_frames(outputs["depth"][:, :, start:], valid)
 
 
 def _points_scores(outputs: Outputs, labels: Labels, start: int) -> Scores:
@@ -159,6 +187,17 @@ def _points_vectors(outputs: Outputs, labels: Labels, start: int):
   )
 
 
+def _points_finite(outputs: Outputs, labels: Labels, start: int) -> np.ndarray:
+  real = np.asarray(labels["track_mask"])[:, None]
+  tracks = _finite_frames(outputs["tracks"][:, :, start:], real[..., None])
+  # A comparison with NaN is False, which would pass for a hidden point.
+  logits = [
+    _finite_frames(outputs[name][:, :, start:], real)
+    for name in ("visible_logit", "certainty_logit")
+  ]
+  return np.logical_and.reduce([tracks, *logits])
+
+
 def _boxes_scores(outputs: Outputs, labels: Labels, start: int) -> Scores:
   iou = box_metrics.mean_iou(
     outputs["boxes"],
@@ -180,6 +219,12 @@ def _boxes_vectors(outputs: Outputs, labels: Labels, start: int):
   )
 
 
+def _boxes_finite(outputs: Outputs, labels: Labels, start: int) -> np.ndarray:
+  counted = labels["box_mask"] & labels["object_mask"][:, None]
+  counted = np.asarray(counted)[:, start:, :, None]
+  return _finite_frames(outputs["boxes"][:, :, start:], counted)
+
+
 TASKS: Mapping[str, Task] = {
   task.name: task
   for task in (
@@ -192,6 +237,7 @@ TASKS: Mapping[str, Task] = {
       loss=losses.pixels_loss,
       scores=_pixels_scores,
       vectors=_pixels_vectors,
+      is_finite=_pixels_finite,
     ),
     Task(
       name="depth",
@@ -202,6 +248,7 @@ TASKS: Mapping[str, Task] = {
       loss=losses.depth_loss,
       scores=_depth_scores,
       vectors=_depth_vectors,
+      is_finite=_depth_finite,
     ),
     Task(
       name="points",
@@ -212,6 +259,7 @@ TASKS: Mapping[str, Task] = {
       loss=losses.points_loss,
       scores=_points_scores,
       vectors=_points_vectors,
+      is_finite=_points_finite,
     ),
     Task(
       name="boxes",
@@ -222,6 +270,7 @@ TASKS: Mapping[str, Task] = {
       loss=losses.boxes_loss,
       scores=_boxes_scores,
       vectors=_boxes_vectors,
+      is_finite=_boxes_finite,
     ),
   )
 }

@@ -122,6 +122,7 @@ _POSITIVE = (
   "train.accumulate",
   "eval.num_samples",
   "eval.batch_size",
+  "eval.bank_clips",
 )
 _SHARES = (
   "data.scenes.turn_probability",

@@ -206,6 +206,13 @@ def test_all_problems_are_listed_at_once():
   assert "boxs" in str(error.value) and "train.batch_size" in str(error.value)
 
 
+@pytest.mark.parametrize("value", [0, -1])
+def test_baselines_are_fitted_to_a_clip_at_least(value):
+  assert quick().eval.bank_clips == 512
+  with pytest.raises(ValueError, match=rf"eval\.bank_clips.*{value}"):
+    validation.validate(quick(eval__bank_clips=value))
+
+
 def test_an_unknown_field_is_refused():
   cfg = quick()
   with pytest.raises((AttributeError, KeyError), match="learning_rat"):

@@ -67,6 +67,17 @@ def test_a_run_with_the_same_readouts_may_take_them(runs):
   assert name == "readout-boxes" and not others and jax.tree.leaves(params)
 
 
+def test_configs_of_older_runs_are_understood(tmp_path):
+  config = config_lib.experiment("4ds_tiny", "boxes")("smoke")
+  stored = config.to_dict()
+  assert not {"num_points", "num_boxes"} & set(stored["readout"])
+  stored["readout"] |= {"num_points": 64, "num_boxes": 5}  # read by nothing
+  (tmp_path / "config.json").write_text(json.dumps(stored))
+  with config.unlocked():
+    config.readout.from_run = str(tmp_path)
+  assert not [*readouts_from.problems(config)]
+
+
 @pytest.mark.parametrize(
   ("fields", "words"),
   [

@@ -10,11 +10,9 @@ from einops import rearrange
 from jaxtyping import Float, Int
 
 from forecasting.metrics.bootstrap import (
-  Comparison,
   Interval,
   clip_counts,
   percentile_interval,
-  share_better,
 )
 from forecasting.metrics.frechet import distance_from_cross, fd
 from forecasting.metrics.vectors import Vectors
@@ -25,12 +23,12 @@ NUM_REPLICATES = 50
 _TOLERANCE = 1e-5
 
 
-def frechet_interval(
+def frechet_bootstrap(
   vectors: Vectors,
   *,
   num_replicates: int = NUM_REPLICATES,
   seed: int = 0,
-) -> Interval:
+) -> tuple[Interval, Float[np.ndarray, "R"]]:
   """Interval of the Fréchet distance of all samples, pooled.
 
   Repeated clips lower the rank of a replicate and so raise its distance above
@@ -38,25 +36,15 @@ def frechet_interval(
   the replicates' mean and the estimate. Source: our choice.
 
   Args:
-    vectors: rows of forecasts and truth; `vectors.first_sample()` for `fd_1`.
+    vectors: rows of forecasts and truth; `vectors.first_sample()` for one
+      sample of each.
     num_replicates: bootstrap replicates.
     seed: of the resampling.
 
   Returns:
-    The distance and its interval; all NaN for fewer than 2 clips.
-  """
-  return frechet_bootstrap(vectors, num_replicates=num_replicates, seed=seed)[0]
-
-
-def frechet_bootstrap(
-  vectors: Vectors,
-  *,
-  num_replicates: int = NUM_REPLICATES,
-  seed: int = 0,
-) -> tuple[Interval, Float[np.ndarray, "R"]]:
-  """Returns `frechet_interval` and the replicates that it is from.
-
-  Replicates of two forecasters on the same clips are paired.
+    The distance with its interval, whose ends are NaN for fewer than 2 clips,
+    and the replicates, not shifted; those of forecasters on the same clips are
+    paired.
   """
   value = fd(vectors).value
   clips = np.unique(vectors.example)
@@ -65,46 +53,6 @@ def frechet_bootstrap(
   replicates = frechet_replicates(vectors, num_replicates, seed)
   shifted = np.maximum(replicates - np.nanmean(replicates) + value, 0.0)
   return percentile_interval(value, shifted, len(clips)), replicates
-
-
-def compare_frechet(
-  a: Vectors,
-  b: Vectors,
-  *,
-  num_replicates: int = NUM_REPLICATES,
-  seed: int = 0,
-) -> Comparison:
-  """Paired bootstrap of the difference of two forecasters' distances.
-
-  Args:
-    a: rows of the first forecaster.
-    b: rows of the second, of the same clips.
-    num_replicates: bootstrap replicates.
-    seed: of the resampling.
-
-  Returns:
-    The difference of distances, shifted as in `frechet_interval`, and how
-    surely A is better, that is, nearer to the truth.
-
-  Raises:
-    ValueError: if the rows are not of the same clips.
-  """
-  if not np.array_equal(a.example, b.example):
-    raise ValueError(
-      "a and b have rows of different clips; evaluate both forecasters on the "
-      "same clips before comparing them."
-    )
-  value = fd(a).value - fd(b).value
-  clips = np.unique(a.example)
-  if len(clips) < 2 or np.isnan(value):
-    return Comparison(Interval(value, np.nan, np.nan, len(clips)), np.nan)
-  replicates = frechet_replicates(a, num_replicates, seed)
-  replicates = replicates - frechet_replicates(b, num_replicates, seed)
-  shifted = replicates - np.nanmean(replicates) + value
-  return Comparison(
-    percentile_interval(value, shifted, len(clips)),
-    share_better(shifted, higher_is_better=False),
-  )
 
 
 def frechet_replicates(

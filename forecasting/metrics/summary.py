@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from einops import reduce
+from jaxtyping import Bool, Float
 
 from forecasting.metrics import (
   aggregate,
@@ -20,11 +21,23 @@ from forecasting.metrics import (
 from forecasting.metrics.vectors import Vectors
 from forecasting.shapes import Array
 
-Scores = dict[str, dict[str, float]]
+Scores = dict[str, dict[str, Any]]
+
+FORECASTS = "forecasts of clips"
+ROWS = "forecasts of rows"
 
 
-def entry(interval: bootstrap.Interval) -> dict[str, float]:
-  """Returns an interval as it stands in a result row."""
+def entry(interval: bootstrap.Interval, reason: str = "") -> dict[str, Any]:
+  """Returns an interval as it stands in a result row.
+
+  Args:
+    interval: of a score.
+    reason: why the score has no value, whatever the interval says; empty if it
+      has one.
+  """
+  if reason:
+    nan = {name: np.nan for name in ("value", "low", "high")}
+    return nan | {"reason": reason}
   return {
     "value": interval.value,
     "low": interval.low,
@@ -32,8 +45,26 @@ def entry(interval: bootstrap.Interval) -> dict[str, float]:
   }
 
 
+def why_void(is_finite: Bool[Array, "*B"], what: str) -> str:
+  """Says why a score has no value: it would leave out what is not finite.
+
+  Args:
+    is_finite: of everything that the score is made of.
+    what: noun for the entries.
+
+  Returns:
+    The reason, with the count; empty if all are finite.
+  """
+  count = int(np.sum(~np.asarray(is_finite)))
+  total = np.size(is_finite)
+  return f"{count} of {total} {what} are not finite" if count else ""
+
+
 def sample_scores(
-  values: Float[Array, "B S"], higher_is_better: bool, num_replicates: int
+  values: Float[Array, "B S"],
+  higher_is_better: bool,
+  num_replicates: int,
+  is_finite: Bool[Array, "B S"] | None = None,
 ) -> tuple[Scores, aggregate.Aggregate]:
   """Mean, standard deviation and best over samples, averaged over clips.
 
@@ -41,22 +72,30 @@ def sample_scores(
     values: the task's metric per clip and sample; NaN where there is none.
     higher_is_better: direction of the metric.
     num_replicates: bootstrap replicates.
+    is_finite: whether the forecast is; None: all are. If one is not, no score
+      has a value.
   """
-  total = aggregate.aggregate(values)
+  total = aggregate.aggregate(values, is_finite)
+  reason = "" if is_finite is None else why_void(is_finite, FORECASTS)
   per_example = {
     "mean": total.example_mean,
     "std": total.example_std,
     "best": total.example_best(higher_is_better),
   }
   scores = {
-    name: entry(bootstrap.mean_interval(value, num_replicates=num_replicates))
+    name: entry(
+      bootstrap.mean_interval(value, num_replicates=num_replicates), reason
+    )
     for name, value in per_example.items()
   }
   return scores, total
 
 
 def distribution_scores(
-  rows: Vectors, num_replicates: int, num_frechet_replicates: int
+  rows: Vectors,
+  num_replicates: int,
+  num_frechet_replicates: int,
+  members: int = 1,
 ) -> tuple[Scores, dict[str, Any]]:
   """Distribution metrics, proper scores and calibration of vectors.
 
@@ -64,12 +103,15 @@ def distribution_scores(
     rows: forecasts beside the truth.
     num_replicates: bootstrap replicates of the proper scores.
     num_frechet_replicates: bootstrap replicates of Fréchet distances.
+    members: trainings whose samples are pooled; of several, what their samples
+      vary by is split if one has two samples or more.
 
   Returns:
     The scores, and further fields of the result row.
   """
   distance = frechet.fd(rows)
   first = rows.first_sample()
+  finite = reduce(np.isfinite(rows.pred), "R S V -> R S", "all")
   fields: dict[str, Any] = {
     "num_rows": rows.num_rows,
     "num_rows_dropped": rows.num_dropped,
@@ -86,12 +128,19 @@ def distribution_scores(
     interval, replicates = frechet_bootstrap.frechet_bootstrap(
       vectors, num_replicates=num_frechet_replicates
     )
-    scores[name] = entry(interval)
+    used = finite[:, : vectors.num_samples]
+    scores[name] = entry(interval, why_void(used, ROWS))
   # The last ones are of one sample per clip; rows of the same clips are paired.
   fields["fd_1_replicates"] = [float(f"{x:.6g}") for x in replicates]
-  for name, value in _variances(rows).items():
-    scores[name] = {"value": value, "low": np.nan, "high": np.nan}
-  proper_scores, proper_fields = _proper(rows, num_replicates)
+  # A forecast that is not finite leaves its frames without a value, silently.
+  with np.errstate(invalid="ignore"):
+    variances = _variances(rows)
+    proper_scores, proper_fields = _proper(
+      rows, num_replicates, why_void(finite, ROWS), members
+    )
+  for name, value in variances.items():
+    reason = "" if name.startswith("truth") else why_void(finite, ROWS)
+    scores[name] = entry(bootstrap.Interval(value, np.nan, np.nan, 0), reason)
   return scores | proper_scores, fields | proper_fields
 
 
@@ -106,14 +155,15 @@ def _variances(rows: Vectors) -> dict[str, float]:
 
 
 def _proper(
-  rows: Vectors, num_replicates: int
+  rows: Vectors, num_replicates: int, reason: str, members: int
 ) -> tuple[Scores, dict[str, Any]]:
+  """Proper scores; `reason` says why they have no value, if so."""
+
   def mean(values):
-    return entry(
-      bootstrap.mean_interval(
-        values, rows.example, num_replicates=num_replicates
-      )
+    interval = bootstrap.mean_interval(
+      values, rows.example, num_replicates=num_replicates
     )
+    return entry(interval, reason)
 
   crps = proper.crps(rows.pred, rows.truth)
   scores = {
@@ -142,13 +192,21 @@ def _proper(
       rows.example,
       transform=np.sqrt,
       num_replicates=num_replicates,
-    )
+    ),
+    reason,
   )
   histogram = proper.rank_histogram(rows.pred, rows.truth)
   # Of few clips even a calibrated forecast's histogram is not quite flat.
   deviation = float(proper.rank_deviation(histogram)[0])
-  scores["rank_deviation"] = {"value": deviation, "low": np.nan, "high": np.nan}
+  scores["rank_deviation"] = entry(
+    bootstrap.Interval(deviation, np.nan, np.nan, 0), reason
+  )
   scores["spread"] = mean(np.square(rows.pred.std(axis=1, ddof=1)).mean(axis=1))
+  if 1 < members < rows.num_samples:
+    parts = variance.by_member(rows.pred, members)
+    for name, part in zip(("spread_between", "spread_within"), parts):
+      scores[name] = mean(part)
+    by_lead["members"] = members
   return scores, by_lead | {
     "spread_skill_per_lead": ratio_per_lead(spread, error),
     "rank_histogram": histogram[0].tolist(),
@@ -158,14 +216,17 @@ def _proper(
   }
 
 
-def means_per_lead(values: Float[Array, "B S Tf"]) -> list[float]:
+def means_per_lead(
+  values: Float[Array, "B S Tf"], is_finite: Bool[Array, "B S Tf"]
+) -> list[float]:
   """Returns the mean over samples, then clips, of every frame ahead.
 
   Args:
     values: NaN where there is none.
+    is_finite: whether the forecast is; a frame has no mean unless all are.
   """
   return [
-    aggregate.aggregate(values[..., lead]).mean
+    aggregate.aggregate(values[..., lead], is_finite[..., lead]).mean
     for lead in range(values.shape[-1])
   ]
 
@@ -179,14 +240,25 @@ def ratio_per_lead(
 
 
 def secondary_scores(
-  values: Mapping[str, Float[Array, "B S"]], num_replicates: int
+  values: Mapping[str, Float[Array, "B S"]],
+  num_replicates: int,
+  is_finite: Bool[Array, "B S"],
 ) -> Scores:
-  """Means of a task's further metrics over samples, then clips."""
+  """Means of a task's further metrics over samples, then clips.
+
+  Args:
+    values: metric to values; NaN where there is none.
+    num_replicates: bootstrap replicates.
+    is_finite: whether the forecast is; if one is not, no score has a value.
+  """
+  reason = why_void(is_finite, FORECASTS)
+  means = {
+    name: aggregate.aggregate(value, is_finite).example_mean
+    for name, value in values.items()
+  }
   return {
     name: entry(
-      bootstrap.mean_interval(
-        aggregate.aggregate(value).example_mean, num_replicates=num_replicates
-      )
+      bootstrap.mean_interval(mean, num_replicates=num_replicates), reason
     )
-    for name, value in values.items()
+    for name, mean in means.items()
   }

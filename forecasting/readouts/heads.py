@@ -268,7 +268,8 @@ def make_head(
 
   Args:
     task: 'pixels', 'depth', 'points' or 'boxes'.
-    trunk: of the attention readout.
+    width: of the attention readout.
+    num_heads: of its attention.
     num_frames: T.
     frame_size: H and W in pixels; only the dense heads use it.
     patch: frames, rows and columns of a dense query.

@@ -8,8 +8,6 @@ Source: tasks.md 2.4 (paper 4.1: squared errors; for points a weighted sum of
 Huber and cross-entropies, whose constants are TAPIR's).
 """
 
-from collections.abc import Callable
-
 import einops
 import jax
 import jax.numpy as jnp
@@ -20,7 +18,6 @@ from forecasting.readouts.patches import PATCH, gather_patches
 from forecasting.shapes import Array, Batch, Mask, PRNGKey
 
 Loss = tuple[Float[JaxArray, ""], dict[str, Float[JaxArray, ""]]]
-LossFn = Callable[..., Loss]
 
 MIN_DEPTH_METERS = 1e-3
 MAX_DEPTH_METERS = 10.0
@@ -155,14 +152,6 @@ def points_loss(
   }
   loss = position_weight * terms["position"]
   return loss + terms["visibility"] + terms["certainty"], terms
-
-
-LOSSES: dict[str, LossFn] = {
-  "pixels": pixels_loss,
-  "depth": depth_loss,
-  "points": points_loss,
-  "boxes": boxes_loss,
-}
 
 
 def subset_tracks(labels: Batch, key: PRNGKey, num: int) -> dict[str, Array]:

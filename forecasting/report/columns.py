@@ -186,6 +186,8 @@ def column_format(column: Column, rows: Sequence[Row]) -> NumberFormat:
 
 def missing_reason(row: Row, key: str) -> str:
   """Returns why a row has no value of a score."""
+  if reason := row["scores"].get(key, {}).get("reason"):
+    return reason
   if row["num_samples"] == 1 and key in ("spread_skill", "rank_deviation"):
     return "one sample has no spread"
   if row.get("num_rows") == 0:

@@ -4,7 +4,7 @@ import base64
 import dataclasses
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from forecasting.report import columns as cols
@@ -97,53 +97,110 @@ def curves(metrics: Sequence[Mapping[str, Any]], run: str) -> Figure | None:
     )
 
 
+def by_frame(
+  rows: Sequence[Row],
+  field: str,
+  ylabel: str | None,
+  caption: str,
+  *,
+  ends: Mapping[str, float] | None = None,
+) -> Figure | None:
+  """Draws a number of every forecast frame, one line per forecaster.
+
+  Args:
+    rows: of any tasks.
+    field: of a row, a list with one number per frame.
+    ylabel: of the axis; None is the task's metric.
+    caption: below the figure.
+    ends: of each task, where a dotted line is drawn.
+
+  Returns:
+    None if no row has the field.
+  """
+  return _lines(
+    rows, lambda row: row.get(field), ylabel, caption, caption, ends or {}
+  )
+
+
 def _spread_skill(rows: Sequence[Row], known: bool) -> Figure | None:
   """Spread-skill by frame, against one future per clip or against several."""
-  by_task: dict[str, list[tuple[str, list[float]]]] = {}
-  names: list[str] = []
+  against = "several known futures" if known else "the observed future"
+
+  def values(row: Row):
+    source = row.get("futures") or {} if known else row
+    return source.get("spread_skill_per_lead")
+
+  return _lines(
+    rows,
+    values,
+    "spread / skill",
+    f"Spread-skill ratio of every forecast frame, against {against}. "
+    "Black line: 1, calibrated.",
+    f"Spread-skill ratio against {against}.",
+    {},
+    is_ratio=True,
+  )
+
+
+def _lines(
+  rows: Sequence[Row],
+  read: Callable[[Row], Sequence[float | None] | None],
+  ylabel: str | None,
+  caption: str,
+  alt: str,
+  ends: Mapping[str, float],
+  is_ratio: bool = False,
+) -> Figure | None:
+  """Lines over frames, a panel per task; a ratio has a line at 1."""
+  by_task: dict[str, list[tuple[str, Row]]] = {}
   for task in cols.order_tasks(rows):
     chosen = cols.order_rows(row for row in rows if row["task"] == task)
-    for label, row in zip(tables.row_labels(chosen), chosen):
-      source = row.get("futures") or {} if known else row
-      values = source.get("spread_skill_per_lead")
-      if values:
-        by_task.setdefault(task, []).append((label, values))
-        names += [label] if label not in names else []
+    labelled = zip(tables.row_labels(chosen), chosen)
+    lines = [(label, row) for label, row in labelled if read(row)]
+    if lines:
+      by_task[task] = lines
   if not by_task:
     return None
-  first = int(str(rows[0].get("frames", "4..")).split("..")[0])
+  names = list(
+    dict.fromkeys(name for lines in by_task.values() for name, _ in lines)
+  )
   with canvas(len(by_task), 3.1, 2.4, columns=4) as (fig, axes):
     for ax, (task, lines) in zip(axes, by_task.items()):
-      for name, values in lines:
-        number = names.index(name)
-        ax.plot(
-          range(first, first + len(values)),
-          [math.nan if value is None else value for value in values],
-          color=PALETTE[number % len(PALETTE)],
-          linestyle=_DASHES[number % len(_DASHES)],
-          marker=MARKERS[number % len(MARKERS)],
-          markersize=3.5,
-          label=name,
-        )
-      ax.axhline(1, color="black", linewidth=1)
-      ax.set_ylim(0, max(1.2, ax.get_ylim()[1]))
+      for name, row in lines:
+        _line(ax, names.index(name), name, row, read(row))
+      if is_ratio:
+        ax.axhline(1, color="black", linewidth=1)
+        ax.set_ylim(0, max(1.2, ax.get_ylim()[1]))
+      if task in ends:
+        ax.axvline(ends[task], color="black", linestyle=":", linewidth=1)
       _whole_ticks(ax)
       ax.set_title(task)
       ax.set_xlabel("frame")
-      ax.set_ylabel("spread / skill")
-      ax.legend(fontsize=7.5, frameon=False)
-    against = "several known futures" if known else "the observed future"
-    return to_figure(
-      fig,
-      f"Spread-skill ratio against {against}: "
-      + "; ".join(
-        f"{task} {name} {_ends(values)}"
-        for task, lines in by_task.items()
-        for name, values in lines
-      ),
-      f"Spread-skill ratio of every forecast frame, against {against}. "
-      "Black line: 1, calibrated.",
+      metric = lines[0][1]["metric"]
+      ax.set_ylabel(ylabel or cols.METRIC_TITLES.get(metric, metric))
+      ax.legend(fontsize=7.5 if len(lines) < 4 else 6, frameon=False)
+    told = "; ".join(
+      f"{task} {name} {_ends(read(row))}"
+      for task, lines in by_task.items()
+      for name, row in lines
     )
+    return to_figure(fig, f"{alt} First to last frame: {told}", caption)
+
+
+def _line(ax, number: int, name: str, row: Row, values) -> None:
+  """One forecaster's line; `number` chooses how it looks."""
+  first = int(str(row.get("frames", "4..")).split("..")[0])
+  # More forecasters than colors: the dashes of the next round are others.
+  turn = number + number // len(PALETTE)
+  ax.plot(
+    range(first, first + len(values)),
+    [math.nan if value is None else value for value in values],
+    color=PALETTE[number % len(PALETTE)],
+    linestyle=_DASHES[turn % len(_DASHES)],
+    marker=MARKERS[turn % len(MARKERS)],
+    markersize=3.5,
+    label=name,
+  )
 
 
 def _ranks(rows: Sequence[Row]) -> Figure | None:
@@ -257,4 +314,4 @@ def _smooth(values: Sequence[float]) -> list[float]:
 
 def _ends(values: Sequence[float | None]) -> str:
   known = [value for value in values if value is not None]
-  return f"{known[0]:.2f} to {known[-1]:.2f}" if known else "undefined"
+  return f"{known[0]:.3g} to {known[-1]:.3g}" if known else "undefined"

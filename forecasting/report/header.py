@@ -3,7 +3,7 @@
 import html
 from collections.abc import Sequence
 
-from forecasting.report.results import Row
+from forecasting.report.results import Row, nonfinite
 from forecasting.report.runs import Run
 
 HOW_TO_READ = """
@@ -29,6 +29,17 @@ ABOUT_CALIBRATION = """
 <p>Spread-skill and rank histograms are of the rows above: one observed future
 per clip. A calibrated forecaster has a ratio of 1 at every frame and a flat
 histogram; a U-shape means too little spread, a dome too much.</p>
+"""
+
+ABOUT_LEADS = """
+<p>Every frame is scored by itself. Scores of the whole forecast are in the
+tables above; per_frame.csv has all of these numbers.</p>
+"""
+
+ABOUT_HORIZON = """
+<p><b>Longer clips.</b> The same forecasters on clips that go on beyond the
+frames of training, window after window; those that know one window only are
+not among them.</p>
 """
 
 ABOUT_FUTURES = """
@@ -74,10 +85,29 @@ def _warnings(run: Run, named: bool) -> str:
       "<b>Random weights.</b> This backbone was not pretrained: the run is the "
       "reference that pretraining has to beat."
     )
+  return "".join(_warning(run, named, text) for text in texts)
+
+
+def _warning(run: Run, named: bool, text: str) -> str:
   name = f"{html.escape(run.name)}: " if named else ""
-  return "".join(
-    f'<p class="warning" role="alert">{name}{text}</p>' for text in texts
-  )
+  return f'<p class="warning" role="alert">{name}{text}</p>'
+
+
+def broken_forecasts(runs: Sequence[Run]) -> str:
+  """Returns a warning for every run with forecasts that are no numbers."""
+  told = []
+  for run in runs:
+    found = [
+      f"{row['task']}: {text}" for row in run.rows if (text := nonfinite(row))
+    ]
+    if found:
+      text = (
+        "<b>Forecasts that are not finite</b> (NaN or infinite): "
+        f"{html.escape('; '.join(found))}. Scores that would use them have no "
+        "value."
+      )
+      told.append(_warning(run, len(runs) > 1, text))
+  return "".join(told)
 
 
 def _facts(run: Run) -> str:

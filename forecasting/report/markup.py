@@ -183,7 +183,8 @@ def to_csv(rows: Sequence[Row]) -> str:
     for row in cols.order_rows(r for r in rows if r["task"] == task)
   ]
   fixed = ("name", "backbone", "seed", "task", "forecaster", "kind", "metric")
-  fixed += ("num_samples", "num_examples", "num_excluded", "num_rows")
+  fixed += ("num_samples", "num_examples", "num_excluded", "num_nonfinite")
+  fixed += ("num_rows",)
   fixed += ("rank_deficient", "calls_per_sample", "context_mode")
   entries = [_flat_scores(row) for row in ordered]
   names = dict.fromkeys(name for entry in entries for name in entry)
@@ -201,6 +202,8 @@ def _flat_scores(row: Row) -> dict[str, float | None]:
   sources = {"": row["scores"]}
   if row.get("futures"):
     sources["futures_"] = tables.futures_scores(row)
+  if row.get("horizon"):
+    sources["horizon_"] = row["horizon"]["scores"]
   ends = {"value": "", "low": "_low", "high": "_high"}
   return {
     f"{prefix}{name}{end}": entry.get(part)

@@ -9,7 +9,9 @@ from forecasting.report import (
   columns,
   figures,
   header,
+  leads,
   markup,
+  missing_variance,
   paper,
   qualitative,
   settings_tables,
@@ -28,10 +30,11 @@ def write_report(workdir: Path) -> Path:
 
   Args:
     workdir: with `results.jsonl` and, if there are any, `metrics.jsonl`,
-      `panels/*.npz` and `config.json`.
+      `panels/*.npz`, `config.json` and `calibration.json`.
 
   Returns:
-    Path of `report.html`; `results.md`, `.csv` and `.tex` lie beside it.
+    Path of `report.html`; `results.md`, `.csv` and `.tex` lie beside it, and
+    `per_frame.csv`.
 
   Raises:
     FileNotFoundError: there are no result rows.
@@ -56,7 +59,8 @@ def write_comparison(
   runs = [read_run(Path(workdir)) for workdir in workdirs]
   rows = [row for run in runs for row in run.rows]
   output.mkdir(parents=True, exist_ok=True)
-  shown = tables.all_tables(rows)
+  shown = tables.all_tables(rows) + leads.all_tables(rows)
+  shown += _variance_tables(runs)
   comparison = None
   if study_page.is_study(rows):
     comparison = study_page.Comparison(rows)
@@ -72,6 +76,7 @@ def write_comparison(
   _write(output / "results.md", "\n".join(texts))
   _write(output / "results.tex", "\n".join(map(markup.to_latex, shown)))
   _write(output / "results.csv", markup.to_csv(rows))
+  _write(output / "per_frame.csv", leads.to_csv(rows))
   path = output / "report.html"
   _write(path, page(runs, comparison, notes))
   return path
@@ -96,12 +101,15 @@ def page(
     what = f"{len(names)} models in {len(runs)} runs"
   title = f"Forecasting with frozen video models: {what}"
   study = _study(rows, comparison) + _settings(rows)
+  # Those of every seed count in the comparisons.
+  broken = header.broken_forecasts(runs)
   runs = _one_seed(runs)
   rows = [row for run in runs for row in run.rows]
   sections = [
     *study,
     ("results", "Results", _results(rows)),
-    ("calibration", "Calibration and known futures", _calibration(rows)),
+    ("frames", "Scores by frame", _frames(rows)),
+    ("calibration", "Calibration and known futures", _calibration(runs)),
     ("curves", "Training curves", _curves(runs)),
     ("clips", "Forecasts of single clips", _clips(runs)),
     ("paper", "The paper's numbers", _paper(rows, bool(study))),
@@ -119,7 +127,7 @@ def page(
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     f"<title>{html.escape(title)}</title><style>{CSS}</style></head><body>"
     f"<h1>{html.escape(title)}</h1><nav>{links}</nav>"
-    f"{told}{header.header(runs)}{body}</body></html>\n"
+    f"{told}{broken}{header.header(runs)}{body}</body></html>\n"
   )
 
 
@@ -170,7 +178,30 @@ def _results(rows: Sequence[Row]) -> str:
   return "".join(parts)
 
 
-def _calibration(rows: Sequence[Row]) -> str:
+def _frames(rows: Sequence[Row]) -> str:
+  drawn = leads.drawn(rows)
+  longer = leads.horizon_tables(rows)
+  if not drawn and not longer:
+    return "<p>These rows have no scores of single frames.</p>"
+  parts = [header.ABOUT_LEADS, *map(markup.figure_to_html, drawn)]
+  if longer:
+    parts += [header.ABOUT_HORIZON, *map(markup.to_html, longer)]
+  return "".join(parts)
+
+
+def _variance_tables(runs: Sequence[Run]) -> list[tables.Table]:
+  """Returns the diagnoses of missing variance, and what ensembles say."""
+  found = [
+    missing_variance.table(run.calibration, run.name if len(runs) > 1 else "")
+    for run in runs
+  ]
+  rows = [row for run in runs for row in run.rows]
+  found.append(missing_variance.ensemble_table(rows))
+  return [table for table in found if table is not None]
+
+
+def _calibration(runs: Sequence[Run]) -> str:
+  rows = [row for run in runs for row in run.rows]
   parts = [header.ABOUT_CALIBRATION]
   known = [tables.futures_table(chosen) for _, chosen in _by_task(rows)]
   known = [table for table in known if table is not None]
@@ -186,6 +217,7 @@ def _calibration(rows: Sequence[Row]) -> str:
   parts += [markup.figure_to_html(figure) for figure in drawn]
   if not drawn:
     parts.append("<p>No forecaster drew two samples or more: no figure.</p>")
+  parts += map(markup.to_html, _variance_tables(runs))
   return "".join(parts)
 
 

@@ -23,6 +23,24 @@ REQUIRED = (
   "scores",
 )
 
+# Of a row of longer clips, what the row of the usual ones tells of them.
+_OF_HORIZON = (
+  "frames",
+  "num_examples",
+  "num_excluded",
+  "num_nan",
+  "num_nonfinite",
+  "num_rows",
+  "num_rows_dropped",
+  "num_samples",
+  "calls_per_sample",
+  "rank_deficient",
+  "fd_rows",
+  "skipped",
+  "eval_list_hash",
+  "scores",
+)
+
 Row = dict[str, Any]
 
 
@@ -70,10 +88,35 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
   partial.rename(path)
 
 
+def of_horizon(row: Mapping[str, Any]) -> Row:
+  """Returns the `horizon` of a row, from the row of its longer clips."""
+  return {
+    name: value
+    for name, value in row.items()
+    if name in _OF_HORIZON or name.endswith("_per_lead")
+  }
+
+
 def score(row: Mapping[str, Any], name: str) -> float:
   """Returns a row's score, NaN if it has none."""
   value = row["scores"].get(name, {}).get("value")
   return math.nan if value is None else float(value)
+
+
+def nonfinite(row: Mapping[str, Any]) -> str:
+  """Says which forecaster gave how many forecasts that are no numbers.
+
+  Args:
+    row: of any revision; old ones do not say.
+
+  Returns:
+    Empty if all are finite.
+  """
+  count = row.get("num_nonfinite")
+  if not count:
+    return ""
+  total = (row["num_examples"] + row["num_excluded"]) * row["num_samples"]
+  return f"{row['forecaster']} {count} of {total}"
 
 
 def _plain(value: Any) -> Any:

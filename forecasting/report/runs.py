@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from forecasting.report import results
+from forecasting.report import missing_variance, results
 from forecasting.report.columns import order_tasks
 from forecasting.training.log import read_metrics
 
@@ -21,6 +21,7 @@ class Run:
     metrics: rows of the training curves; empty if there are none.
     panels: task to file of clips to show; empty if there are none.
     config: of the run; empty if it was not kept.
+    calibration: where variance is missing; empty if it was not diagnosed.
   """
 
   name: str
@@ -28,6 +29,7 @@ class Run:
   metrics: Sequence[Mapping[str, Any]]
   panels: Mapping[str, Path]
   config: Mapping[str, Any]
+  calibration: Mapping[str, Any]
 
 
 def read_run(workdir: Path) -> Run:
@@ -55,4 +57,5 @@ def read_run(workdir: Path) -> Run:
     metrics=read_metrics(workdir / "metrics.jsonl"),
     panels={task: paths[task] for task in tasks},
     config=config,
+    calibration=missing_variance.read(workdir),
   )

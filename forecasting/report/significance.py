@@ -142,6 +142,8 @@ def compare_groups(
   if any(side is None for side in sides) or len(sides[0]) != len(sides[1]):
     return UNKNOWN
   interval = compare_means(*sides, higher_is_better=higher).difference
+  if math.isnan(interval.value):
+    return UNKNOWN
   ends = (
     (interval.low, interval.high)
     if higher
@@ -183,7 +185,7 @@ def _compare_replicates(
     if not rows or None in values or len({len(x) for x in values}) > 1:
       return UNKNOWN
     sides.append(np.array(values, np.float64).mean(axis=0))
-  if len(sides[0]) != len(sides[1]):
+  if len(sides[0]) != len(sides[1]) or not len(sides[0]):
     return UNKNOWN
   means = [study.value(model, task, "fd_1") for model in (a, b)]
   value = means[1] - means[0]

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from forecasting.report import columns as cols
-from forecasting.report.results import Row, score
+from forecasting.report.results import Row, nonfinite, score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +76,12 @@ def row_labels(rows: Sequence[Row]) -> list[str]:
   return [f"{row['forecaster']} ({run_label(row)})" for row in rows]
 
 
-def task_table(rows: Sequence[Row]) -> Table:
+def task_table(rows: Sequence[Row], title: str = "") -> Table:
   """Returns the table of all forecasters of one task.
 
   Args:
     rows: of one task, of one or several runs.
+    title: above it; empty: the task's name.
   """
   rows = cols.order_rows(rows)
   columns = cols.task_columns(rows[0])
@@ -95,7 +96,7 @@ def task_table(rows: Sequence[Row]) -> Table:
     text = f"{label} [S={row['num_samples']}]"
     lines.append(Line(text, row.get("kind", ""), tuple(cells)))
   return Table(
-    rows[0]["task"],
+    title or rows[0]["task"],
     tuple(headings),
     tuple(lines),
     tuple(_footnotes(rows, reasons)),
@@ -149,6 +150,12 @@ def _footnotes(rows: Sequence[Row], reasons: dict[str, str]) -> list[str]:
       f"singular and the distance is biased (rows of truth / forecast: {sizes})"
     )
   notes += [f"{letter}: {reason}" for reason, letter in reasons.items()]
+  broken = list(filter(None, map(nonfinite, rows)))
+  if broken:
+    notes.append(
+      "forecasts that are not finite (NaN or infinite), so that scores that"
+      " would use them have no value: " + ", ".join(broken)
+    )
   excluded = {
     f"{row['forecaster']} {row['num_excluded']}"
     for row in rows

@@ -22,29 +22,44 @@ NUM_SHOWN = 3  # samples of a forecast
 class Panels:
   """Collects what one forecast and its truth look like.
 
-  Attributes:
-    arrays: task to the arrays of its file.
+  Batches may come in any order, and several threads may bring them.
   """
 
   def __init__(self, num_panels: int, num_context: int):
-    """Keeps the first `num_panels` clips it is given."""
+    """Keeps the clips of the first `num_panels` places."""
     self._num_panels = num_panels
     self._num_context = num_context
-    self.arrays: dict[str, dict[str, np.ndarray]] = {}
+    # Task to place of a batch's first clip to the batch's arrays.
+    self._parts: dict[str, dict[int, dict[str, np.ndarray]]] = {}
+
+  def wants(self, first: int) -> bool:
+    """Returns whether it keeps the clip of this place."""
+    return first < self._num_panels
 
   def add(
-    self, task: str, forecaster: str, batch: Batch, outputs: Mapping[str, Any]
+    self,
+    task: str,
+    forecaster: str,
+    batch: Batch,
+    outputs: Mapping[str, Any],
+    first: int = 0,
   ) -> None:
-    """Takes the first batch of a forecaster.
+    """Takes a batch of a forecaster, as far as its clips are kept.
 
     Args:
       task: its name.
       forecaster: its name.
       batch: clips with their labels.
       outputs: [B S T ...] of the readout; points with `visible` [B S T Q].
+      first: place of the batch's first clip, the same for all forecasters.
     """
-    number = self._num_panels
-    arrays = self.arrays.setdefault(task, self._truth(task, batch))
+    if not self.wants(first):
+      return
+    number = self._num_panels - first
+    parts = self._parts.setdefault(task, {})
+    if first not in parts:
+      parts[first] = self._truth(task, batch, number)
+    arrays = parts[first]
     values = np.asarray(outputs[_OUTPUT[task]][:number], np.float32)
     arrays[f"{forecaster}/samples"] = values[:, :NUM_SHOWN].astype(np.float16)
     arrays[f"{forecaster}/mean"] = values.mean(axis=1).astype(np.float16)
@@ -55,7 +70,13 @@ class Panels:
   def write(self, folder: Path) -> None:
     """Writes `<task>.npz` files, each through a rename."""
     folder.mkdir(parents=True, exist_ok=True)
-    for task, arrays in self.arrays.items():
+    for task, parts in self._parts.items():
+      ordered = [parts[first] for first in sorted(parts)]
+      arrays = {
+        name: np.concatenate([part[name] for part in ordered])
+        for name in ordered[0]
+      }
+      arrays["num_context"] = np.asarray(self._num_context)
       path = folder / f"{task}.npz"
       partial = folder / f"{task}.npz.tmp"
       with open(partial, "wb") as file:
@@ -64,23 +85,15 @@ class Panels:
         os.fsync(file.fileno())
       partial.rename(path)
 
-  def _truth(self, task: str, batch: Batch) -> dict[str, np.ndarray]:
-    def first(name: str) -> np.ndarray:
-      return np.asarray(batch[name][: self._num_panels])
-
-    arrays = {
-      "video": first("video"),
-      "num_context": np.asarray(self._num_context),
-      "truth": first(_OUTPUT[task]),
-    }
+  def _truth(
+    self, task: str, batch: Batch, number: int
+  ) -> dict[str, np.ndarray]:
+    """Returns the frames and labels of a batch's first clips."""
+    names = {"video": "video", "truth": _OUTPUT[task]}
     if task == "points":
-      arrays |= {
-        "truth_visible": first("visible"),
-        "mask": first("track_mask"),
-      }
+      names |= {"truth_visible": "visible", "mask": "track_mask"}
     if task == "boxes":
-      arrays |= {
-        "truth_present": first("box_mask"),
-        "mask": first("object_mask"),
-      }
-    return arrays
+      names |= {"truth_present": "box_mask", "mask": "object_mask"}
+    return {
+      name: np.asarray(batch[label][:number]) for name, label in names.items()
+    }

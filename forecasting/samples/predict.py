@@ -63,6 +63,7 @@ class Predictor:
       a task it has no forecast for is left out.
     step: training steps of its parameters; None if it has none.
     reads_video: whether batches must hold the frames.
+    members: trainings whose samples are pooled: sample s is of s mod members.
   """
 
   name: str
@@ -71,6 +72,7 @@ class Predictor:
   predict: Callable[[Iterable[str], Batch], dict[str, Outputs]]
   step: int | None = None
   reads_video: bool = False
+  members: int = 1
 
 
 def latent_sampling(
@@ -133,6 +135,7 @@ def latent_predictor(
   tubelet: int,
   calls: int,
   step: int | None = None,
+  members: int = 1,
 ) -> Predictor:
   """Returns the predictor that draws latents and decodes them.
 
@@ -146,6 +149,7 @@ def latent_predictor(
     tubelet: frames per latent slot.
     calls: network calls per sample.
     step: training steps of the parameters.
+    members: trainings whose samples are pooled, as in `DeepEnsemble`.
   """
 
   sample = jax.jit(
@@ -164,7 +168,7 @@ def latent_predictor(
 
   kind = "trained" if forecaster.trainable else "baseline"
   predict = _decoded(readouts, futures)
-  return Predictor(forecaster.name, kind, calls, predict, step)
+  return Predictor(forecaster.name, kind, calls, predict, step, members=members)
 
 
 def native_predictor(

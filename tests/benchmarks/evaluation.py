@@ -13,7 +13,7 @@ import statistics
 import numpy as np
 import turns
 
-from forecasting.metrics import boxes, depth, proper, psnr, tracks
+from forecasting.metrics import boxes, depth, proper, psnr, summary, tracks
 
 TOLERANCE = 1e-9
 TC = 4  # observed frames
@@ -185,7 +185,7 @@ def cases(clips: int, samples: int, size: int, points: int, number: int):
     "CRPS": (proper.crps, loop_crps, (members, rows)),
     "energy score": (proper.energy_score, loop_energy, (members, rows)),
     "spread-skill": (
-      proper.spread_skill,
+      lambda *data: summary.ratio_per_lead(*proper.spread_skill_terms(*data)),
       loop_spread_skill,
       (members, rows, future),
     ),

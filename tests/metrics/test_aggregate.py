@@ -40,6 +40,21 @@ def test_nan_values_are_left_out_and_counted():
   assert result.num_nan == 4
 
 
+def test_a_forecast_that_is_not_finite_leaves_nothing_to_average():
+  values = np.array([[1.0, 3.0], [np.nan, np.nan], [np.nan, np.nan]])
+  is_finite = np.array([[True, True], [True, True], [True, False]])
+  result = aggregate(values, is_finite)
+  assert np.isnan([result.mean, result.std, result.max, result.min]).all()
+  assert np.isnan(result.example_mean).all()
+  # The second clip has nothing to score, the third a forecast that fails.
+  assert (result.num_examples, result.num_excluded) == (2, 1)
+  assert (result.num_nan, result.num_nonfinite) == (4, 1)
+  # A value made of a forecast that is not finite counts as none.
+  result = aggregate(np.ones((1, 2)), np.array([[True, False]]))
+  assert (result.num_nan, result.num_nonfinite) == (1, 1)
+  assert np.isnan(result.mean)
+
+
 def test_one_sample_has_mean_equal_to_best():
   result = aggregate(np.array([[2.0], [4.0]]))
   assert (result.mean, result.max, result.min, result.std) == (3, 3, 3, 0)

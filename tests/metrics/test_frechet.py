@@ -4,7 +4,6 @@ import scipy.linalg
 
 from forecasting.metrics import frechet
 from forecasting.metrics.frechet import fd, fd_1, frechet_distance
-from forecasting.metrics.moments import frechet_from_moments, moments_of
 from forecasting.metrics.vectors import Vectors
 
 
@@ -34,8 +33,6 @@ def test_matches_the_matrix_square_root_at_full_rank(num_pred, num_truth, dims):
   pred, truth = _rows(num_pred, dims, 0), _rows(num_truth, dims, 1)
   expected = _square_root(pred, truth)
   assert frechet_distance(pred, truth) == pytest.approx(expected, rel=1e-8)
-  moments = moments_of(pred), moments_of(truth)
-  assert frechet_from_moments(*moments) == pytest.approx(expected, rel=1e-8)
 
 
 def test_one_dimension_by_hand():
@@ -126,11 +123,9 @@ def test_too_few_rows_or_non_finite_rows_are_nan():
   for few in (rows[:0], rows[:1]):
     assert np.isnan(frechet_distance(few, rows))
     assert np.isnan(frechet_distance(rows, few))
-    assert np.isnan(frechet_from_moments(moments_of(few), moments_of(rows)))
   bad = rows.copy()
   bad[2, 1] = np.nan
   assert np.isnan(frechet_distance(bad, rows))
-  assert np.isnan(frechet_from_moments(moments_of(bad), moments_of(rows)))
 
 
 def test_order_of_rows_and_a_common_shift_do_not_matter():
@@ -168,16 +163,3 @@ def test_rank_flag_is_raised_at_as_many_rows_as_dimensions(num, flag):
   assert result.rank_deficient is flag
   result = frechet.FrechetDistance(0.0, num, 100, 1, 6)
   assert result.rank_deficient is flag
-
-
-def test_moments_merge_to_those_of_all_rows():
-  rows = _rows(50, 6, 15) + 100
-  whole = moments_of(rows)
-  merged = moments_of(rows[:0])
-  for part in (rows[:1], rows[1:20], rows[20:20], rows[20:]):
-    merged = merged.merge(moments_of(part))
-  assert merged.count == 50
-  np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-13)
-  np.testing.assert_allclose(merged.scatter, whole.scatter, rtol=1e-10)
-  np.testing.assert_allclose(whole.covariance, np.cov(rows, rowvar=False))
-  assert moments_of(rows[:0]).merge(moments_of(rows[:0])).count == 0

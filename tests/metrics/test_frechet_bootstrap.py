@@ -4,8 +4,7 @@ import pytest
 from forecasting.metrics.bootstrap import clip_counts
 from forecasting.metrics.frechet import fd, frechet_distance
 from forecasting.metrics.frechet_bootstrap import (
-  compare_frechet,
-  frechet_interval,
+  frechet_bootstrap,
   frechet_replicates,
 )
 from forecasting.metrics.vectors import Vectors
@@ -47,30 +46,15 @@ def test_replicates_equal_the_distance_of_the_repeated_rows(
 
 def test_interval_holds_the_estimate():
   vectors = _vectors(40, 1, 2, 80)
-  interval = frechet_interval(vectors, num_replicates=30)
+  interval, replicates = frechet_bootstrap(vectors, num_replicates=30)
   assert interval.value == fd(vectors).value
   assert interval.low < interval.value < interval.high
   # Repeated clips alone push every replicate above the estimate.
-  assert frechet_replicates(vectors, 30).min() > interval.value
+  assert replicates.min() > interval.value
+  np.testing.assert_array_equal(replicates, frechet_replicates(vectors, 30))
 
 
 def test_too_few_clips_have_no_interval():
-  interval = frechet_interval(_vectors(1, 5, 2, 3))
+  interval, _ = frechet_bootstrap(_vectors(1, 5, 2, 3))
   assert np.isfinite(interval.value)
   assert np.isnan([interval.low, interval.high]).all()
-
-
-def test_better_forecaster_is_told_apart():
-  good, bad = _vectors(60, 4, 2, 5, scale=1.05), _vectors(60, 4, 2, 5, scale=2)
-  result = compare_frechet(good, bad)
-  assert result.difference.value == pytest.approx(
-    fd(good).value - fd(bad).value
-  )
-  assert result.difference.high < 0
-  assert result.probability_better == 1.0
-  assert compare_frechet(bad, good).probability_better == 0.0
-
-
-def test_different_clips_are_refused():
-  with pytest.raises(ValueError, match="different clips"):
-    compare_frechet(_vectors(5, 1, 2, 3), _vectors(6, 1, 2, 3))

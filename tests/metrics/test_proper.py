@@ -1,16 +1,14 @@
 import numpy as np
 import pytest
 
+from forecasting.metrics import summary
 from forecasting.metrics.proper import (
   crps,
   energy_score,
   energy_score_by_lead,
-  energy_score_matrix,
   rank_deviation,
   rank_histogram,
-  spread_skill,
   spread_skill_terms,
-  true_sampler_energy_score,
 )
 
 
@@ -19,6 +17,10 @@ def _ensemble(rows, members, length, seed=0):
   return rng.normal(size=(rows, members, length)), rng.normal(
     size=(rows, length)
   )
+
+
+def _spread_skill(pred, truth, frames):
+  return summary.ratio_per_lead(*spread_skill_terms(pred, truth, frames))
 
 
 def _fair_loops(members, truth, distance):
@@ -86,75 +88,11 @@ def test_expected_crps_of_a_calibrated_gaussian():
   assert abs(values.mean() - 1 / np.sqrt(np.pi)) < 4 * error
 
 
-def test_masked_entries_never_count():
-  pred, truth = _ensemble(5, 4, 6, seed=4)
-  mask = np.ones((5, 6), bool)
-  mask[:, 4:] = False
-  junk_pred, junk_truth = pred.copy(), truth.copy()
-  junk_pred[..., 4:] = np.nan
-  junk_truth[:, 4:] = np.inf
-  scores = crps(junk_pred, junk_truth, mask)
-  assert np.isnan(scores[:, 4:]).all()
-  np.testing.assert_array_equal(
-    scores[:, :4], crps(pred[..., :4], truth[:, :4])
-  )
-  np.testing.assert_allclose(
-    energy_score(junk_pred, junk_truth, mask),
-    energy_score(pred[..., :4], truth[:, :4]),
-    rtol=1e-14,
-  )
-  np.testing.assert_allclose(
-    spread_skill(junk_pred, junk_truth, 3, mask)[:2],
-    spread_skill(pred[..., :4], truth[:, :4], 2),
-    rtol=1e-14,
-  )
-  np.testing.assert_array_equal(
-    rank_histogram(junk_pred, junk_truth, 3, mask)[:2],
-    rank_histogram(pred[..., :4], truth[:, :4], 2),
-  )
-  mask[2] = False
-  assert np.isnan(energy_score(junk_pred, junk_truth, mask)[2])
-
-
 def test_energy_score_by_lead_scores_each_frame_alone():
   pred, truth = _ensemble(3, 4, 6, seed=5)
   by_lead = energy_score_by_lead(pred, truth, num_frames=3)
   expected = energy_score(pred[..., 2:4], truth[:, 2:4])
   np.testing.assert_array_equal(by_lead[:, 1], expected)
-
-
-def test_matrix_averages_over_outcomes():
-  pred, _ = _ensemble(3, 4, 5, seed=6)
-  futures, _ = _ensemble(3, 7, 5, seed=7)
-  each = [energy_score(pred, futures[:, f]) for f in range(7)]
-  np.testing.assert_allclose(
-    energy_score_matrix(pred, futures), np.mean(each, axis=0), rtol=1e-12
-  )
-
-
-@pytest.mark.parametrize("number", [3, 6])
-def test_true_sampler_is_the_leave_one_out_score(number):
-  futures, _ = _ensemble(4, number, 5, seed=8)
-  each = [
-    energy_score(np.delete(futures, f, axis=1), futures[:, f])
-    for f in range(number)
-  ]
-  np.testing.assert_allclose(
-    true_sampler_energy_score(futures), np.mean(each, axis=0), rtol=1e-12
-  )
-
-
-def test_true_sampler_is_the_floor():
-  futures, _ = _ensemble(4000, 8, 5, seed=9)
-  good, _ = _ensemble(4000, 4, 5, seed=10)
-  floor = true_sampler_energy_score(futures).mean()
-  assert energy_score_matrix(good, futures).mean() == pytest.approx(
-    floor, rel=0.01
-  )
-  for wrong in (0.5 * good, 1.7 * good, good + 0.5):
-    assert energy_score_matrix(wrong, futures).mean() > 1.02 * floor
-  with pytest.raises(ValueError, match="2 or more"):
-    true_sampler_energy_score(futures[:, :1])
 
 
 @pytest.mark.parametrize("members", [2, 10])
@@ -164,11 +102,11 @@ def test_spread_skill_is_one_for_a_calibrated_ensemble(members):
   # The later frame is three times as uncertain as the first.
   scale = np.repeat([1.0, 3.0], 4)
   draws = mean + scale * rng.normal(size=(4000, members + 1, 8))
-  ratio = spread_skill(draws[:, 1:], draws[:, 0], num_frames=2)
+  ratio = _spread_skill(draws[:, 1:], draws[:, 0], 2)
   np.testing.assert_allclose(ratio, 1.0, atol=0.03)
   narrow = mean + 0.5 * (draws[:, 1:] - mean)
-  ratio = spread_skill(narrow, draws[:, 0], num_frames=2)
-  assert (ratio < 0.75).all()
+  ratio = _spread_skill(narrow, draws[:, 0], 2)
+  assert max(ratio) < 0.75
 
 
 def test_spread_skill_by_hand():
@@ -176,7 +114,7 @@ def test_spread_skill_by_hand():
   truth = np.array([[4.0, 2.0]])
   # Frame 1: variance 2, times 3/2, over an error of 3^2. Frame 2: no spread.
   expected = [np.sqrt(3.0 / 9.0), 0.0]
-  np.testing.assert_allclose(spread_skill(pred, truth, 2), expected)
+  np.testing.assert_allclose(_spread_skill(pred, truth, 2), expected)
   spread, error = spread_skill_terms(pred, truth, 2)
   np.testing.assert_allclose(spread, [[3.0, 0.0]])
   np.testing.assert_allclose(error, [[9.0, 1.0]])
@@ -184,7 +122,7 @@ def test_spread_skill_by_hand():
 
 def test_spread_skill_of_one_member_is_nan():
   pred, truth = _ensemble(3, 1, 4, seed=12)
-  assert np.isnan(spread_skill(pred, truth, 2)).all()
+  assert np.isnan(spread_skill_terms(pred, truth, 2)[0]).all()
 
 
 def test_rank_histogram_by_hand():
@@ -194,6 +132,23 @@ def test_rank_histogram_by_hand():
   expected = np.array([[1.0, 1.5, 1.5]]) / 4
   np.testing.assert_allclose(rank_histogram(pred, truth), expected)
   np.testing.assert_allclose(rank_deviation(expected), [1 / 12])
+
+
+def test_frames_with_a_member_that_is_not_finite_have_no_histogram():
+  pred, truth = _ensemble(5, 4, 6, seed=4)
+  clean = rank_histogram(pred, truth, 3)
+  pred[2, 1, 3] = np.inf
+  spoilt = rank_histogram(pred, truth, 3)
+  assert np.isnan(spoilt[1]).all()
+  np.testing.assert_array_equal(spoilt[[0, 2]], clean[[0, 2]])
+  # Where there is no truth, nothing is ranked.
+  truth[2, 3] = np.nan
+  kept = np.arange(5) != 2
+  np.testing.assert_allclose(
+    rank_histogram(pred, truth, 3)[1] * 9,
+    rank_histogram(pred[kept], truth[kept], 3)[1] * 8
+    + rank_histogram(pred[2:3, :, 2:3], truth[2:3, 2:3])[0],
+  )
 
 
 def test_rank_histogram_is_flat_if_calibrated():

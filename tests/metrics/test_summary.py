@@ -5,7 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from forecasting.metrics import frechet, frechet_bootstrap, proper, summary
+from forecasting.metrics import (
+  frechet,
+  frechet_bootstrap,
+  proper,
+  summary,
+  variance,
+)
 from forecasting.metrics.vectors import Vectors
 
 
@@ -65,7 +71,56 @@ def test_distribution_scores_are_those_of_the_metrics():
 
 def test_means_of_each_frame_leave_out_what_has_no_value():
   values = np.array([[[1.0, 2.0], [3.0, np.nan]], [[np.nan] * 2] * 2])
-  assert summary.means_per_lead(values) == [2.0, 2.0]
+  finite = np.ones(values.shape, bool)
+  assert summary.means_per_lead(values, finite) == [2.0, 2.0]
+  finite[1, 1, 0] = False
+  found = summary.means_per_lead(values, finite)
+  assert np.isnan(found[0]) and found[1] == 2.0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_one_member_that_is_not_finite_leaves_no_score_that_uses_it(value):
+  # The hardest clips: leaving them out would make the rest look good.
+  vectors = rows(3, num_clips=20)
+  vectors.truth[10:] += 50.0
+  clean, _ = summary.distribution_scores(vectors, 20, 5)
+  vectors.pred[10:, 2, 3] = value
+  spoilt, fields = summary.distribution_scores(vectors, 20, 5)
+  assert clean["energy_score"]["value"] > 20
+  for name, entry in spoilt.items():
+    if name == "fd_1" or name.startswith("truth"):
+      assert entry == clean[name], name
+      continue
+    assert np.isnan([entry["value"], entry["low"], entry["high"]]).all(), name
+    assert entry["reason"] == "10 of 60 forecasts of rows are not finite"
+  for name in (n for n in fields if n.endswith("_per_lead")):
+    assert np.isfinite(fields[name]).tolist() == [True, False], name
+  assert np.isnan(fields["rank_histogram"]).all()
+
+
+def test_a_truth_that_is_not_finite_is_left_out():
+  vectors = rows(3, num_clips=20)
+  vectors.truth[4] = np.nan
+  scores, _ = summary.distribution_scores(vectors, 20, 5)
+  kept = np.arange(20) != 4
+  expected = proper.energy_score(vectors.pred[kept], vectors.truth[kept]).mean()
+  assert scores["energy_score"]["value"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+  ("members", "split"), [(1, False), (2, True), (5, True), (6, False)]
+)
+def test_members_of_an_ensemble_split_its_spread(members, split):
+  vectors = rows(6)
+  scores, fields = summary.distribution_scores(vectors, 20, 5, members)
+  alone, _ = summary.distribution_scores(vectors, 20, 5)
+  assert {name: scores[name] for name in alone} == alone
+  assert fields.get("members") == (members if split else None)
+  assert ("spread_between" in scores) == ("spread_within" in scores) == split
+  if split:
+    between, within = variance.by_member(vectors.pred, members)
+    assert scores["spread_between"]["value"] == pytest.approx(between.mean())
+    assert scores["spread_within"]["value"] == pytest.approx(within.mean())
 
 
 def test_one_sample_has_no_spread_and_one_frechet_distance():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from forecasting.metrics.variance import var_gauss, var_time
+from forecasting.metrics.variance import by_member, var_gauss, var_time
 
 
 def test_variance_over_frames_by_hand():
@@ -31,3 +31,27 @@ def test_the_two_readings_differ():
 def test_too_few_rows_are_nan():
   assert np.isnan(var_time(np.zeros((0, 12)), 12))
   assert np.isnan(var_gauss(np.zeros((1, 12))))
+
+
+def test_members_split_the_variance_of_their_samples_by_hand():
+  # Members 0 and 1 in turn: means 2 and 7, squares within 2 * 4 and 2 * 1.
+  pred = np.array([[[0.0], [6.0], [4.0], [8.0]]])
+  between, within = by_member(pred, 2)
+  # Mean squares: within (8 + 2) / 2, between 2 * 2 * 2.5^2 = 25 = W + 2 B.
+  np.testing.assert_allclose(within, [5.0])
+  np.testing.assert_allclose(between, [10.0])
+
+
+@pytest.mark.parametrize(("samples", "members"), [(10, 4), (6, 2), (4, 3)])
+def test_the_split_is_unbiased_for_any_numbers_of_samples(samples, members):
+  rng = np.random.default_rng(0)
+  means = 2.0 * rng.normal(size=(20000, members, 1))
+  noise = rng.normal(size=(20000, samples, 1))
+  pred = means[:, np.arange(samples) % members] + noise
+  between, within = by_member(pred, members)
+  for values, expected in ((between, 4.0), (within, 1.0)):
+    error = values.std() / np.sqrt(len(values))
+    assert abs(values.mean() - expected) < 4 * error
+  # Members that agree.
+  between, _ = by_member(noise, members)
+  assert abs(between.mean()) < 4 * between.std() / np.sqrt(len(between))

@@ -21,8 +21,7 @@ import numpy as np
 from forecasting.metrics.aggregate import aggregate
 from forecasting.metrics.boxes import mean_iou, pair_iou
 from forecasting.metrics.depth import abs_relative_error, valid_depth
-from forecasting.metrics.frechet import frechet_distance
-from forecasting.metrics.moments import frechet_from_moments, moments_of
+from forecasting.metrics.frechet import distance_from_cross, frechet_distance
 from forecasting.metrics.psnr import frame_psnr, psnr
 from forecasting.metrics.tracks import (
   THRESHOLDS_PIXELS,
@@ -188,13 +187,33 @@ def check_fd(arrays: Arrays) -> Iterator[Case]:
         kind = "relative" if is_judged else "note"
         yield Case(key, value, arrays[key], kind, floor)
     if exact_key in arrays and pred.shape[1] <= MAX_MOMENTS:
-      by_moments = frechet_from_moments(moments_of(pred), moments_of(truth))
+      by_moments = _from_moments(pred, truth)
       name = f"{exact_key} from moments"
       yield Case(name, by_moments, arrays[exact_key], "note", floor)
     for side, rows in (("pred", pred), ("gt", truth)):
       key = f"{case}__var_gauss_{side}"
       if key in arrays:
         yield Case(key, var_gauss(rows), arrays[key])
+
+
+def _from_moments(pred: np.ndarray, truth: np.ndarray) -> float:
+  """Fréchet distance from means and covariances, as other tools compute it.
+
+  Its square roots double the exponent of the rounding error.
+  """
+  if min(len(pred), len(truth)) < 2:
+    return float("nan")
+  rest, factors = np.square(pred.mean(axis=0) - truth.mean(axis=0)).sum(), []
+  for rows in (pred, truth):
+    covariance = np.atleast_2d(np.cov(rows, rowvar=False))
+    if not np.isfinite(covariance).all():
+      return float("nan")
+    values, vectors = np.linalg.eigh(covariance)
+    floor = len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
+    kept = values > floor
+    factors.append(vectors[:, kept] * np.sqrt(values[kept]))
+    rest += np.trace(covariance)
+  return distance_from_cross(rest, factors[0].T @ factors[1])
 
 
 def check_vectors(arrays: Arrays) -> Iterator[Case]:

@@ -60,6 +60,29 @@ def test_models_are_grouped_and_averaged_over_seeds(study):
   assert study.clips(model, "boxes", "best") is None
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_model_with_void_scores_is_compared_with_none():
+  def void(row):
+    if row["backbone"] == "vjepa_tiny" and row["forecaster"] == "flow":
+      row["clips"] |= {name: [None] * 60 for name in ("mean", "best")}
+      row["fd_1_replicates"] = []
+      for name in ("mean", "best", "fd_1"):
+        row["scores"][name] = {"value": None, "low": None, "high": None}
+    return row
+
+  study = Study(make_rows(change=void))
+  broken, other = flow("vjepa_tiny"), flow("walt_tiny")
+  for name in ("mean", "best", "fd_1"):
+    found = significance.compare(study, broken, other, "pixels", name)
+    assert found is significance.UNKNOWN, name
+    assert broken not in significance.leaders(
+      study, study.compared(), "pixels", name
+    )
+  same = Model("vjepa_tiny", "pretrained", "regression")
+  void_pair = significance.compare(study, broken, same, "pixels", "fd_1")
+  assert void_pair is significance.UNKNOWN
+
+
 def test_normalization():
   values = np.array([2.0, 4.0, 1.0])
   np.testing.assert_allclose(
