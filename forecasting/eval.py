@@ -16,6 +16,7 @@ from ml_collections import config_flags
 from forecasting import experiment, validation
 from forecasting import main as main_lib
 from forecasting.training import distributed, preemption, steps
+from forecasting.training import workdir as workdir_lib
 
 
 def main(argv: Sequence[str]) -> None:
@@ -28,9 +29,12 @@ def main(argv: Sequence[str]) -> None:
   workdir = main_lib.default_workdir(config, _WORKDIR.value)
   validation.validate(config)
   validation.check_workdir(workdir)
-  steps.enable_compilation_cache(config.compiled, workdir)
-  run_ = experiment.open_experiment(config, workdir)
-  if report := main_lib.evaluate(run_, workdir):
+  # It writes what training writes at its end: rows, panels, report.
+  with workdir_lib.held(workdir):
+    steps.enable_compilation_cache(config.compiled, workdir)
+    run_ = experiment.open_experiment(config, workdir)
+    report = main_lib.evaluate(run_, workdir)
+  if report:
     print(f"report: {report}")
 
 

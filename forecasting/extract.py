@@ -73,7 +73,8 @@ def ensure_store(
     source = _source(config, split, workdir)
   wanted = describe(config, backbone, source)
   path = store_path(config, backbone, source, workdir)
-  if _num_stored(path, wanted) >= len(source):
+  # Another run may finish them just now: processes must not see both.
+  if distributed.first_says(_num_stored(path, wanted) >= len(source)):
     return LatentStore(path, num_clips=len(source))
   if not config.latents.extract_if_missing:
     raise FileNotFoundError(
@@ -246,9 +247,6 @@ def _extract(
   """Writes what is missing or damaged."""
   path = store_path(config, backbone, source, workdir)
   manifest = describe(config, backbone, source)
-  if _num_stored(path, manifest) > len(source):
-    # Shrinking would throw latents away.
-    return LatentStore(path, verify=True, num_clips=len(source))
   encode, batch_size = compile_encoder(
     backbone, config.data.num_context, config.latents.batch_size
   )
@@ -268,13 +266,15 @@ def _extract(
   barrier = functools.partial(
     multihost_utils.sync_global_devices, f"latents {path}"
   )
-  return store_lib.write_store(
-    path,
-    manifest,
-    examples,
-    host=(jax.process_index(), hosts),
-    barrier=barrier if hosts > 1 else None,
-  )
+  sharing = {
+    "host": (jax.process_index(), hosts),
+    "barrier": barrier if hosts > 1 else None,
+  }
+  with store_lib.exclusive(path, **sharing):
+    if _num_stored(path, manifest) > len(source):
+      # Shrinking would throw latents away.
+      return LatentStore(path, verify=True, num_clips=len(source))
+    return store_lib.write_store(path, manifest, examples, **sharing)
 
 
 def encode_shards(

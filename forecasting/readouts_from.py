@@ -46,7 +46,7 @@ def problems(config: ConfigDict) -> Iterator[str]:
     return
   if missing := sorted(set(config.tasks) - set(other.get("tasks", ()))):
     yield f"readout.from_run: {path.parent} has no readouts of {missing}"
-  own, other = _flat(config.to_dict()), _flat(other)
+  own, other = flat(config.to_dict()), flat(other)
   for name in sorted(own.keys() | other.keys()):
     if _matters(name) and own.get(name) != other.get(name):
       yield (
@@ -87,11 +87,16 @@ def _matters(name: str) -> bool:
   return any(f"{name}.".startswith(f"{field}.") for field in _FIELDS)
 
 
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-  """Returns dotted field to value, tuples as lists, as JSON has them."""
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+  """Returns dotted field to value, tuples as lists, as JSON has them.
+
+  Args:
+    value: a config as nested dicts.
+    name: of the value, dotted.
+  """
   if not isinstance(value, dict):
     return {name: list(value) if isinstance(value, tuple) else value}
-  flat = {}
+  found = {}
   for key, item in value.items():
-    flat |= _flat(item, f"{name}.{key}" if name else key)
-  return flat
+    found |= flat(item, f"{name}.{key}" if name else key)
+  return found

@@ -2,11 +2,16 @@ r"""Binary: the paper's grid, backbones x tasks x seeds, and its report.
 
 python -m forecasting.study --config=configs/study_tiny.py
 
-Cells run one after another, each a process of `forecasting.main` in its own
-folder below --workdir (default runs/<study name>); simulated clips and the
-latents of each backbone are shared. Kill it and run it again: finished cells
-are skipped, the one that was running resumes. The report of whatever is
-finished is written at the end, and every time with --report_only.
+Cells run one after another, or --workers=N at a time on the cores of one
+machine, each a process of `forecasting.main` in its own folder below --workdir
+(default runs/<study name>); simulated clips and the latents of each backbone
+are shared. Kill it and run it again: finished cells are skipped, those that
+were running died with it and resume. The report of whatever is finished is
+written at the end, and every time with --report_only.
+
+A cell is its resolved config and the content of its weights' file. If one of
+these has changed since it ran, the study says which and stops before it starts
+anything; it never mixes.
 
 Weights that are missing stop the study before it starts, with the commands that
 would make them; --config.skip_missing=True goes on with the other models and
@@ -20,10 +25,14 @@ models:
 
 or cells by name, as in --config.only='("4ds_tiny-0", "vjepa_tiny-0")', or run
 the commands that --dry_run prints wherever you like. In a study of settings,
-the first model's cells train the readouts of the others: run those first.
+the first model's cells train the readouts of the others: they come first, on
+one machine by themselves, on several by your doing.
 """
 
+import functools
+import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,8 +42,17 @@ from ml_collections import ConfigDict, config_flags
 
 from forecasting.backbones.encode import find_checkpoint
 from forecasting.backbones.zoo import get_spec
+from forecasting.cell_identity import identify
+from forecasting.frames.one_writer import one_writer
 from forecasting.report import page
-from forecasting.run_queue import Run, execute_all, has_finished, is_done, shard
+from forecasting.run_queue import (
+  Run,
+  differences,
+  execute_all,
+  has_finished,
+  is_done,
+  shard,
+)
 from forecasting.study_config import cell_names
 
 # Files in configs/pretrain/ that make a backbone's weights, in order.
@@ -75,28 +93,38 @@ def plan(cfg: ConfigDict, config_path: str, workdir: Path) -> list[Run]:
       + "\nThen set --config.weights to the folder of the runs or of the files;"
       " or go on with the others by --config.skip_missing=True."
     )
+  return [
+    _cell_run(cfg, config_path, workdir, cell)
+    for cell in chosen
+    if _model(cell) not in missing
+  ]
+
+
+def _cell_run(
+  cfg: ConfigDict, config_path: str, workdir: Path, cell: str
+) -> Run:
+  """Makes the command of a cell; see `plan`."""
   path, _, variant = config_path.partition(":")
-  runs = []
-  for cell in chosen:
-    if _model(cell) in missing:
-      continue
-    needs = cfg.needs[_model(cell)]
-    folder = cell_folder(workdir, cell)
-    command = [
-      *(sys.executable, "-m", "forecasting.main"),
-      f"--config={path}:{variant + ',' if variant else ''}{cell}",
-      f"--workdir={folder}",
-      f"--config.data.root={workdir / 'data'}",
-      f"--config.latents.root={workdir / 'latents'}",
-      # Seeds, and latents of one shape, run the same programs.
-      f"--config.compiled={workdir / 'compiled'}",
-      *_weights(cfg, needs.backbone),
-      *_data(cfg, needs.task),
-      *_readouts(workdir, cell, needs.readouts),
-      *cfg.flags,
-    ]
-    runs.append(Run(folder, command))
-  return runs
+  needs, folder = cfg.needs[_model(cell)], cell_folder(workdir, cell)
+  readouts = _readouts_folder(workdir, cell, needs.readouts)
+  arguments = [
+    f"--config={path}:{variant + ',' if variant else ''}{cell}",
+    f"--workdir={folder}",
+    f"--config.data.root={workdir / 'data'}",
+    f"--config.latents.root={workdir / 'latents'}",
+    # Seeds, and latents of one shape, run the same programs.
+    f"--config.compiled={workdir / 'compiled'}",
+    *_weights(cfg, needs.backbone),
+    *_data(cfg, needs.task),
+    *(f"--config.readout.from_run={other}" for other in readouts),
+    *cfg.flags,
+  ]
+  return Run(
+    folder,
+    [sys.executable, "-m", "forecasting.main", *arguments],
+    functools.partial(identify, arguments),
+    readouts,
+  )
 
 
 def check(cfg: ConfigDict) -> None:
@@ -222,40 +250,81 @@ def _data(cfg: ConfigDict, task: str) -> list[str]:
   return flags + ([f"--config.data.eval_path={eval_path}"] if eval_path else [])
 
 
-def _readouts(workdir: Path, cell: str, model: str) -> list[str]:
-  """Returns the flags that take the readouts of another model's cell."""
+def _readouts_folder(workdir: Path, cell: str, model: str) -> tuple[Path, ...]:
+  """Returns the folder of the cell whose readouts another takes, if any."""
   if not model:
-    return []
-  seed = cell.rpartition("-")[2]
-  folder = cell_folder(workdir, f"{model}-{seed}")
-  return [f"--config.readout.from_run={folder}"]
+    return ()
+  return (cell_folder(workdir, f"{model}-{cell.rpartition('-')[2]}"),)
 
 
-def report(cfg: ConfigDict, workdir: Path) -> Path | None:
+def report(cfg: ConfigDict, config_path: str, workdir: Path) -> Path | None:
   """Writes the report of the cells that are finished, whoever ran them.
 
   Args:
     cfg: of the study.
+    config_path: of its file, `:smoke` included.
     workdir: of the study.
 
   Returns:
     Its path; None if no cell is finished.
   """
   cells = cell_names(cfg)
-  finished = [c for c in cells if has_finished(cell_folder(workdir, c))]
-  if not finished:
+  if not any(has_finished(cell_folder(workdir, cell)) for cell in cells):
     return None
-  left = [cell for cell in cells if cell not in finished]
-  missing = missing_weights(cfg, _models(left))
-  notes = describe(missing)
-  if late := [cell for cell in left if _model(cell) not in missing]:
-    notes.append(f"not finished: {', '.join(late)}")
-  folders = [cell_folder(workdir, cell) for cell in finished]
-  return page.write_comparison(folders, workdir, notes)
+  # Whoever writes last has seen all that the others have.
+  with one_writer(workdir, "the report", "--workdir"):
+    finished = [c for c in cells if has_finished(cell_folder(workdir, c))]
+    left = [cell for cell in cells if cell not in finished]
+    missing = missing_weights(cfg, _models(left))
+    notes = describe(missing)
+    if late := [cell for cell in left if _model(cell) not in missing]:
+      notes.append(f"not finished: {', '.join(late)}")
+    folders = []
+    for cell in finished:
+      if different := _stale(cfg, config_path, workdir, cell):
+        lines = "\n  ".join(different)
+        notes.append(f"left out, as {cell} was run otherwise:\n  {lines}")
+      else:
+        folders.append(cell_folder(workdir, cell))
+    if not folders:
+      print("\n".join(["no report:", *notes]))
+      return None
+    return page.write_comparison(folders, workdir, notes)
+
+
+def _stale(
+  cfg: ConfigDict, config_path: str, workdir: Path, cell: str
+) -> list[str]:
+  """Says what has changed since a cell ran, as far as that can be known."""
+  try:
+    return differences(_cell_run(cfg, config_path, workdir, cell))
+  except (FileNotFoundError, ValueError):  # Its weights or data are not here.
+    return []
+
+
+def check_workers(workers: int) -> None:
+  """Raises ValueError if runs side by side would fight for an accelerator."""
+  if workers == 1 or os.environ.get("JAX_PLATFORMS") == "cpu":
+    return
+  # Another process finds out: this one would keep the devices to itself.
+  code = "import jax; print(jax.default_backend())"
+  found = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  ).stdout.strip()
+  if found != "cpu":
+    raise ValueError(
+      f"--workers={workers}: runs at one time would share this machine's"
+      f" devices ({found}); set --workers=1 here and spread the study over"
+      " machines with --shard, or use the CPU alone with JAX_PLATFORMS=cpu"
+    )
 
 
 def run(
-  cfg: ConfigDict, config_path: str, workdir: Path, report_only: bool = False
+  cfg: ConfigDict,
+  config_path: str,
+  workdir: Path,
+  report_only: bool = False,
+  workers: int = 1,
 ) -> int:
   """Runs what is not done yet and writes the report.
 
@@ -264,6 +333,7 @@ def run(
     config_path: of its file, `:smoke` included.
     workdir: holds all it reads and writes.
     report_only: whether to run nothing.
+    workers: cells that run at a time.
 
   Returns:
     0, or the exit code of the last cell that failed.
@@ -271,10 +341,11 @@ def run(
   check(cfg)
   code = 0
   if not report_only:
+    check_workers(workers)
     runs = plan(cfg, config_path, workdir)
     _print_missing(cfg)
-    code = execute_all(runs, cfg.keep_going)
-  if path := report(cfg, workdir):
+    code = execute_all(runs, cfg.keep_going, workers)
+  if path := report(cfg, config_path, workdir):
     print(f"report: {path}")
   return code
 
@@ -301,7 +372,7 @@ def main(argv: Sequence[str]) -> int:
       note = "# done: " if is_done(cell) else ""
       print(note + shlex.join(cell.command))
     return 0
-  return run(cfg, path, workdir, _REPORT_ONLY.value)
+  return run(cfg, path, workdir, _REPORT_ONLY.value, _WORKERS.value)
 
 
 if __name__ == "__main__":
@@ -315,6 +386,9 @@ if __name__ == "__main__":
   _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only print the commands.")
   _REPORT_ONLY = flags.DEFINE_bool(
     "report_only", False, "Only write the report of what is finished."
+  )
+  _WORKERS = flags.DEFINE_integer(
+    "workers", 1, "Cells that run here at a time, on a CPU.", lower_bound=1
   )
   flags.mark_flag_as_required("config")
   # Libraries log every file they touch; --verbosity=0 shows it.

@@ -16,14 +16,18 @@ leaves `study_done.json` there and is skipped next time, so the same command
 resumes a study; one that was pre-empted (exit code 75) is started again.
 
 `--shard 2/4` runs every fourth of them from the second on: give each of several
-hosts that share a file system its part. The paper's grid of models, tasks and
-seeds, with its report, is `python -m forecasting.study`, which takes the same
-flag.
+hosts that share a file system its part.
+
+A config that is a study itself, such as configs/study_tiny.py, has its own grid
+of models, tasks and seeds, and a report: it is handed to `python -m
+forecasting.study`, with --root as its --workdir and the same --shard.
 """
 
 import argparse
 import hashlib
+import importlib.util
 import itertools
+import os
 import re
 import shlex
 import sys
@@ -160,6 +164,50 @@ def plan(
   return runs
 
 
+def is_study(config: str) -> bool:
+  """Whether a config file describes a study instead of one run.
+
+  Args:
+    config: Its path, `:variant` included.
+  """
+  path, _, variant = config.partition(":")
+  if not Path(path).is_file():
+    return False  # The binary says so.
+  spec = importlib.util.spec_from_file_location("config_file", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  fields = module.get_config(*([variant] if variant else []))
+  return {"models", "seeds", "needs"} <= set(fields)
+
+
+def study_command(
+  arguments: argparse.Namespace, rest: Sequence[str]
+) -> list[str]:
+  """Returns the command that runs a config which is a study itself.
+
+  Args:
+    arguments: Of this script.
+    rest: Flags passed on.
+
+  Raises:
+    ValueError: If a grid was given as well.
+  """
+  if arguments.grid or arguments.zip or arguments.binary != "main":
+    raise ValueError(
+      f"{arguments.config} is a study with a grid of its own: leave out --grid,"
+      " --zip and --binary, or name the config of a run"
+    )
+  return [
+    *(sys.executable, "-m", "forecasting.study"),
+    f"--config={arguments.config}",
+    *([f"--workdir={arguments.root}"] if arguments.root else []),
+    f"--shard={arguments.shard}",
+    *(["--dry_run"] if arguments.dry_run else []),
+    *(["--config.keep_going=True"] if arguments.keep_going else []),
+    *rest,
+  ]
+
+
 def main(argv: Sequence[str]) -> int:
   """Parses the arguments, then prints or executes the study."""
   parser = argparse.ArgumentParser(
@@ -178,6 +226,9 @@ def main(argv: Sequence[str]) -> int:
   stem = Path(arguments.config.partition(":")[0]).stem
   root = arguments.root or Path("runs") / f"{stem}_study"
   try:
+    if is_study(arguments.config):
+      command = study_command(arguments, argv[cut + 1 :])
+      os.execv(command[0], command)
     runs = plan(
       arguments.config,
       root,

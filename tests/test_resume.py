@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import numpy as np
+import pytest
 from binaries import ROOT, SMALL, command, rows, run
 
 from forecasting.training import checkpoint
@@ -26,7 +27,17 @@ def final_parameters(workdir):
   return leaves
 
 
-def test_killing_at_any_time_changes_nothing(tmp_path):
+@pytest.mark.parametrize(
+  "xla_flags",
+  [
+    None,  # as all tests: XLA hardly optimizes
+    # As users run it, who set none.
+    pytest.param("", marks=pytest.mark.slow),
+  ],
+)
+def test_killing_at_any_time_changes_nothing(tmp_path, xla_flags, monkeypatch):
+  if xla_flags is not None:
+    monkeypatch.setenv("XLA_FLAGS", xla_flags)
   undisturbed, killed = tmp_path / "whole", tmp_path / "killed"
   # Compiled once for all of them.
   flags = (*SMALL, f"--config.compiled={tmp_path / 'compiled'}")

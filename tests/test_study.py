@@ -141,6 +141,38 @@ def test_folder_of_another_command_is_refused(tmp_path):
     study.execute_all([other])
 
 
+def test_a_config_that_is_a_study_goes_to_its_own_binary(monkeypatch, tmp_path):
+  commands = []
+
+  class Replaced(BaseException):
+    """The process has become another."""
+
+  def execv(path, command):
+    commands.append(command)
+    raise Replaced
+
+  monkeypatch.setattr(study.os, "execv", execv)
+  config = f"{ROOT}/configs/study_tiny.py:smoke"
+  rest = ["--", "--config.skip_missing=True"]
+  with pytest.raises(Replaced):
+    study.main(
+      [f"--config={config}", "--root=/r", "--shard=2/4", "--dry_run", *rest]
+    )
+  assert commands[0][1:] == [
+    "-m",
+    "forecasting.study",
+    f"--config={config}",
+    "--workdir=/r",
+    "--shard=2/4",
+    "--dry_run",
+    "--config.skip_missing=True",
+  ]
+  with pytest.raises(SystemExit):
+    study.main([f"--config={config}", "--grid=seed=0,1"])
+  assert not study.is_study(f"{ROOT}/configs/quickstart.py:smoke")
+  assert not study.is_study(str(tmp_path / "nowhere.py"))
+
+
 def _fake_python(folder, body):
   """A stand-in for `python` that logs its arguments, then runs `body`."""
   fake = folder / "python"

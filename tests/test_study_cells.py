@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,29 @@ def _get_config(path):
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module.get_config
+
+
+class _Ended:
+  """A process that has ended."""
+
+  def __init__(self, code):
+    self.returncode = code
+
+  def poll(self):
+    return self.returncode
+
+
+def _fake_start(monkeypatch, fails=()):
+  """Lets runs end as they start; returns the list of their folders' names."""
+  started = []
+
+  def start(run, cores, has_log):
+    started.append(run.workdir.name)
+    run_queue._mark_started(run)
+    return _Ended(3 if run.workdir.name in fails else 0)
+
+  monkeypatch.setattr(run_queue, "start", start)
+  return started
 
 
 def test_cells_of_a_study_are_configs_of_main():
@@ -129,8 +153,8 @@ def test_the_papers_study_needs_weights_and_data_by_task(tmp_path):
 
 def test_study_runs_its_cells_and_reports(tmp_path, monkeypatch, capsys):
   """Killed in the middle, it goes on where it stopped."""
-  started = []
   fails = {"raw_tiny-1"}
+  started = _fake_start(monkeypatch, fails)
 
   def fake_plan(cfg, path, workdir):
     cells = cfg.only or study_config.cell_names(cfg)
@@ -139,16 +163,8 @@ def test_study_runs_its_cells_and_reports(tmp_path, monkeypatch, capsys):
       for cell in cells
     ]
 
-  def fake_execute(runner, run):
-    started.append(run.workdir.name)
-    if run.workdir.name in fails:
-      return 75
-    run_queue._mark_done(run)
-    return 0
-
   reported = []
   monkeypatch.setattr(study_binary, "plan", fake_plan)
-  monkeypatch.setattr(run_queue.Runner, "execute", fake_execute)
   monkeypatch.setattr(
     study_binary.page,
     "write_comparison",
@@ -157,7 +173,7 @@ def test_study_runs_its_cells_and_reports(tmp_path, monkeypatch, capsys):
     ),
   )
   cfg = study_config.study("s", ("raw_tiny",), seeds=(0, 1, 2))()
-  assert study_binary.run(cfg, "s.py", tmp_path) == 75
+  assert study_binary.run(cfg, "s.py", tmp_path) == 3
   left = "not finished: raw_tiny-1, raw_tiny-2"
   assert reported == [(["raw_tiny-0"], [left])]
   fails.clear()
@@ -206,9 +222,7 @@ def test_study_names_all_models_without_weights(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(
     study_binary.page, "write_comparison", lambda *args: reported.append(args)
   )
-  monkeypatch.setattr(
-    run_queue.Runner, "execute", lambda _, run: run_queue._mark_done(run) or 0
-  )
+  _fake_start(monkeypatch)
   cfg.only = ("siglip_tiny-0", "raw_tiny-0")
   assert study_binary.run(cfg, str(path), tmp_path) == 0
   assert "left out: no weights for siglip_tiny" in capsys.readouterr().out
@@ -220,9 +234,7 @@ def test_study_names_all_models_without_weights(tmp_path, monkeypatch, capsys):
 
 def test_what_others_lack_does_not_stop_the_report(tmp_path, monkeypatch):
   """Only one cell was asked for; other models have neither weights nor data."""
-  monkeypatch.setattr(
-    run_queue.Runner, "execute", lambda _, run: run_queue._mark_done(run) or 0
-  )
+  _fake_start(monkeypatch)
   reported = []
   monkeypatch.setattr(
     study_binary.page, "write_comparison", lambda *args: reported.append(args)
@@ -337,3 +349,22 @@ def test_settings_of_the_forecaster_share_the_first_ones_readouts(tmp_path):
     "shift-1": [f"--config.readout.from_run={tmp_path / 'cells/default-1'}"],
     "wide-1": [],
   }
+
+
+def test_runs_at_a_time_do_not_share_an_accelerator(monkeypatch):
+  monkeypatch.setenv("JAX_PLATFORMS", "")
+  found = subprocess.CompletedProcess([], 0, "gpu\n")
+  monkeypatch.setattr(study_binary.subprocess, "run", lambda *_, **__: found)
+  study_binary.check_workers(1)
+  with pytest.raises(ValueError, match=r"--workers=2.*gpu.*--workers=1"):
+    study_binary.check_workers(2)
+  found.stdout = "cpu\n"
+  study_binary.check_workers(2)
+
+
+def test_dependent_cells_come_after_those_they_need(tmp_path):
+  get_config = study_config.settings_study(
+    "s", "4ds_tiny", {"a": {}, "b": {"forecaster.steps": 7}}, seeds=(0,)
+  )
+  first, second = study_binary.plan(get_config(), "s.py", tmp_path)
+  assert first.after == () and second.after == (first.workdir,)

@@ -7,15 +7,19 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def one_writer(folder: Path, what: str) -> Iterator[None]:
+def one_writer(
+  folder: Path, what: str, field: str = "config.data.root"
+) -> Iterator[None]:
   """Makes a folder and holds it; another process waits here for its turn.
 
   Two runs must not write the same `.tmp`; the second one then finds the files
-  of the first. A killed run frees its lock.
+  of the first. A killed run frees its lock. File systems without locks keep
+  nobody waiting.
 
   Args:
     folder: to write in.
     what: what is written there, for the error.
+    field: what chooses the folder, for the error.
 
   Raises:
     OSError: the folder cannot be written.
@@ -25,9 +29,10 @@ def one_writer(folder: Path, what: str) -> Iterator[None]:
     lock = (folder / ".lock").open("w")
   except OSError as error:
     raise OSError(
-      f"cannot write {what} to {folder}: {error}; choose another place with "
-      "config.data.root"
+      f"cannot write {what} to {folder}: {error}; free disk space or choose "
+      f"another place with {field}"
     ) from error
   with lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    with contextlib.suppress(OSError):
+      fcntl.flock(lock, fcntl.LOCK_EX)
     yield

@@ -26,6 +26,7 @@ import safetensors.numpy
 from jaxtyping import Float, Int
 
 from forecasting.backbones.encode import layer_norm
+from forecasting.frames.one_writer import one_writer
 from forecasting.latents import manifest as manifest_lib
 from forecasting.latents.store import LatentStore
 from forecasting.shapes import Array
@@ -293,7 +294,8 @@ def save_tensors(
   file: Path = store.path / file_name
   # A store may be shared, read-only. All processes compute the same.
   if jax.process_index() == 0 and os.access(file.parent, os.W_OK):
-    manifest_lib.write_atomically(file, content)
+    with one_writer(file.parent, file.name, "config.latents.root"):
+      manifest_lib.write_atomically(file, content)
 
 
 def _about(store: LatentStore, num_clips: int) -> dict[str, str]:

@@ -32,6 +32,7 @@ A store can be written from any framework, with numpy arrays and no JAX:
     print(len(latents), latents[0]["clip"].shape)
 """
 
+import contextlib
 import dataclasses
 import itertools
 import threading
@@ -39,6 +40,7 @@ from collections.abc import (
   Callable,
   Collection,
   Iterable,
+  Iterator,
   Mapping,
   Sequence,
 )
@@ -48,6 +50,7 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_module
 
+from forecasting.frames.one_writer import one_writer
 from forecasting.latents import manifest as manifest_lib
 from forecasting.latents import records
 from forecasting.latents import shards as shard_lib
@@ -150,6 +153,36 @@ class LatentStore:
       return self._readers[shard]
 
 
+@contextlib.contextmanager
+def exclusive(
+  path: Path,
+  host: tuple[int, int] = (0, 1),
+  barrier: Callable[[], None] | None = None,
+) -> Iterator[None]:
+  """Keeps other runs from writing a store, and waits while one does.
+
+  The first host holds the lock for all of its run; the others begin when it has
+  it. Hosts with a lock each could wait for another run's in a circle.
+
+  Args:
+    path: folder of the store; made if needed.
+    host: which host this is, of how many.
+    barrier: returns when all hosts have called it; needed with several.
+
+  Raises:
+    StoreError: the folder is not writable.
+  """
+  with contextlib.ExitStack() as stack:
+    if host[0] == 0:
+      try:
+        stack.enter_context(one_writer(path, "latents", "config.latents.root"))
+      except OSError as error:
+        raise StoreError(str(error)) from error
+    if barrier is not None:
+      barrier()
+    yield
+
+
 def write_store(
   path: Path | str,
   manifest: Manifest,
@@ -158,7 +191,7 @@ def write_store(
   host: tuple[int, int] = (0, 1),
   barrier: Callable[[], None] | None = None,
 ) -> LatentStore:
-  """Writes what is missing of a store.
+  """Writes what is missing of a store, which runs may share if `exclusive`.
 
   Args:
     path: folder on a file system that all hosts share; made if needed.

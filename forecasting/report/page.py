@@ -287,9 +287,14 @@ def _by_task(rows: Sequence[Row]) -> Iterable[tuple[str, list[Row]]]:
 
 def _write(path: Path, text: str) -> None:
   """Writes through a rename, so that a killed run leaves the old file whole."""
-  partial = path.with_name(f"{path.name}.tmp")
-  with open(partial, "w", encoding="utf-8") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  partial.rename(path)
+  # Several processes may report on one study.
+  partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+  try:
+    with open(partial, "w", encoding="utf-8") as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+    partial.rename(path)
+  except BaseException:
+    partial.unlink(missing_ok=True)
+    raise

@@ -5,8 +5,10 @@ import fcntl
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import jax
 
@@ -15,14 +17,16 @@ from forecasting.training.state import TrainState
 from forecasting.training.steps import Trainee
 
 _LOCK = ".running"
+_PATIENCE = 5.0  # seconds that a killed run may take to be gone
 
 
 @contextlib.contextmanager
 def held(workdir: Path) -> Iterator[None]:
   """Keeps other runs out of a workdir until this one ends, however it does.
 
-  The first process of a run holds a lock that its death releases. File systems
-  without locks keep nobody out.
+  The first process of a run holds a lock that its death releases, which may
+  take some seconds: so long it is waited for. File systems without locks keep
+  nobody out.
 
   Args:
     workdir: of the run; exists.
@@ -35,17 +39,27 @@ def held(workdir: Path) -> Iterator[None]:
     return
   path = workdir / _LOCK
   with path.open("a") as file:
-    try:
-      # Unlike those of flock, forked children do not inherit this lock.
-      fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-      raise OSError(
-        f"--workdir={workdir} is in use by another run. Wait until it ends or "
-        f"choose another folder; if nothing runs there, delete {path}."
-      ) from error
-    except OSError:
-      pass
+    deadline = time.monotonic() + _PATIENCE
+    while not _is_locked(file):
+      if time.monotonic() > deadline:
+        raise OSError(
+          f"--workdir={workdir} is in use by another run. Wait until it ends or"
+          f" choose another folder; if nothing runs there, delete {path}."
+        )
+      time.sleep(0.1)
     yield
+
+
+def _is_locked(file: TextIO) -> bool:
+  """Tries to lock a file; returns False if another process has it."""
+  try:
+    # Unlike those of flock, forked children do not inherit this lock.
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except (BlockingIOError, PermissionError):
+    return False
+  except OSError:
+    pass
+  return True
 
 
 def check_trainees(trainees: Sequence[Trainee]) -> None:

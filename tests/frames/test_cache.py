@@ -117,6 +117,54 @@ def test_killed_run_resumes_to_the_same_bytes(tmp_path):
   assert not list(broken.glob("*.tmp"))
 
 
+@pytest.mark.slow
+def test_a_run_killed_with_its_workers_resumes_to_the_same_bytes(tmp_path):
+  """Real scenes, made by two of grain's processes, which it leaves behind."""
+  whole, broken = tmp_path / "whole", tmp_path / "broken"
+  script = (
+    "import sys; from pathlib import Path\n"
+    "from forecasting import config\n"
+    "from forecasting.frames import cache, pipeline\n"
+    "if __name__ == '__main__':\n"
+    "  cache.CLIPS_PER_SHARD = 4\n"
+    "  data = config.data_config()\n"
+    "  data.update(train_clips=40, size=16, workers=2)\n"
+    "  pipeline.open_source(data, 'train', Path(sys.argv[1]))\n"
+  )
+  file = tmp_path / "make.py"
+  file.write_text(script)
+  environment = os.environ | {
+    "PYTHONPATH": str(Path(cache.__file__).parents[2])
+  }
+
+  def start(root):
+    command = [sys.executable, str(file), str(root)]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
+
+  def shards(root):
+    return {
+      path.relative_to(root): hashlib.sha256(path.read_bytes()).hexdigest()
+      for path in root.rglob("*.arrayrecord")
+    }
+
+  assert start(whole).wait() == 0
+  expected = shards(whole)
+  assert len(expected) == 10
+  process = start(broken)
+  deadline = time.monotonic() + 600
+  while not shards(broken):
+    assert time.monotonic() < deadline and process.poll() is None
+    time.sleep(0.005)
+  process.kill()
+  process.wait()
+  survived = shards(broken)
+  assert 0 < len(survived) < 10
+  # Those that were left behind neither hold the lock nor write.
+  assert start(broken).wait(600) == 0
+  assert shards(broken) == expected
+  assert not list(broken.rglob("*.tmp"))
+
+
 @pytest.mark.parametrize("kind", [KeyError, RuntimeError, OSError])
 def test_an_error_passes_and_leaves_nothing_half_written(tmp_path, kind):
   def fail(index):

@@ -164,6 +164,34 @@ def test_same_folder_gives_the_same_page(make_workdir):
   assert report(workdir)[1] == report(workdir)[1]
 
 
+def test_two_processes_write_their_own_files_on_the_way(
+  make_workdir, monkeypatch
+):
+  """As the hosts of a study may, both at once."""
+  workdir = make_workdir()
+  seen = set()
+  rename = page.Path.rename
+
+  def noted(path, target):
+    seen.add(path.name)
+    return rename(path, target)
+
+  monkeypatch.setattr(page.Path, "rename", noted)
+  for pid in (1, 2):
+    monkeypatch.setattr(page.os, "getpid", lambda pid=pid: pid)
+    page.write_report(workdir)
+  own = [name for name in seen if name.startswith("report.html")]
+  assert len(own) == 2
+
+  def fails(path, target):
+    raise OSError("disk full")
+
+  monkeypatch.setattr(page.Path, "rename", fails)
+  with pytest.raises(OSError, match="disk full"):
+    page.write_report(workdir)
+  assert not list(workdir.glob("*.tmp"))
+
+
 def test_importing_draws_nothing_in():
   code = (
     "import sys, forecasting.report.page\n"
