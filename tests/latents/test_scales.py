@@ -88,6 +88,8 @@ def test_statistics_of_components(write, latents, components):
   np.testing.assert_allclose(codec.total, variances.sum(), rtol=1e-6)
   basis, center = (np.float64(x) for x in (codec.basis, codec.center))
   np.testing.assert_allclose(center, rows.mean(0), rtol=1e-5)
+  encoded = (np.float64(codec.encode(np.float32(x))) for x in latents)
+  _check(found, _expected(*encoded))
   # The codec makes components in float32.
   expected = _expected(*((x - center) @ basis for x in latents))
   _check(found, expected, 2e-5)
