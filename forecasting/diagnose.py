@@ -27,47 +27,93 @@ from ml_collections import ConfigDict, config_flags
 from forecasting import calibration, validation
 from forecasting import main as main_lib
 from forecasting.backbones.zoo import get_spec
-from forecasting.forecaster import diagnose
+from forecasting.forecaster import diagnose, registry
+from forecasting.forecaster.base import LatentSpec
+from forecasting.forecaster.ddpm import sampler_table as ddpm_table
+from forecasting.forecaster.flow import sampler_table as flow_table
+from forecasting.forecaster.sampler import SamplerTable
 from forecasting.forecaster.schedule import resolve_shift
-from forecasting.latents import leakcheck, probe
+from forecasting.forecaster_config import sampler_config
+from forecasting.latents import leakcheck, manifest, probe
 
-# Beside the config's own: name, grid, steps, shift.
+# Forecasters that sample with a step rule on a grid of noise levels.
+_SAMPLED = ("flow", "ddpm")
+# To compare with: name, grid, steps, shift; all else is the default sampler's.
+# Source: the table of forecaster.md 6.1.
 _OTHERS = (
   ("dpmpp_2m", "logsnr", 16, 1.0),
+  ("dpmpp_2m", "logsnr", 10, 1.0),
+  ("dpmpp_2m", "logsnr", 32, 1.0),
   ("heun", "logsnr", 16, 1.0),
   ("euler", "logsnr", 64, 1.0),
   ("euler", "uniform", 50, 1.0),
   ("euler", "shifted", 50, 6.9),
+  ("euler", "shifted", 50, 22.9),
+  ("heun", "shifted", 50, 22.9),
   ("ancestral", "shifted", 50, 22.9),
 )
 
 
-def sampler_report(sampler: ConfigDict) -> str:
+def sampler_report(config: ConfigDict) -> str:
   """Returns a table of the spread that samplers keep.
 
   Args:
-    sampler: `config.forecaster.sampler`.
+    config: of a run; the rows of its own samplers come first.
   """
   stds = diagnose.DEFAULT_STDS
   names = "".join(f"  s = {std:<5g}" for std in stds)
   lines = [
     "Spread of the samples over that of the data, for an exact network and",
     "data whose standard deviation given the context is s; 1.00 is right.",
+    "t_min is the last noise level at which the network is called.",
     "",
-    f"{'sampler':<32}{'calls':>6}{names}",
+    f"{'sampler':<38}{'calls':>6}{'t_min':>10}{names}".rstrip(),
   ]
-  others = [dict(zip(("name", "grid", "steps", "shift"), o)) for o in _OTHERS]
-  for label, changes in (
-    ("yours: ", {}),
-    *(("", change) for change in others),
-  ):
-    cfg = ConfigDict(sampler.to_dict() | changes)
-    calls, shares = diagnose.num_calls(cfg), diagnose.spread_table(cfg)
-    shift = f" {cfg.shift:g}" if cfg.grid == "shifted" else ""
-    title = f"{label}{cfg.name}, {cfg.grid}{shift}, {cfg.steps}"
+  cfg = config.forecaster
+  rows: list[tuple[str, SamplerTable]] = []
+  if "flow" in config.forecasters:
+    title = f"yours: flow, {_title(cfg.sampler)}"
+    rows.append((title, flow_table(cfg.sampler)))
+  if "ddpm" in config.forecasters:
+    title = f"yours: ddpm, {cfg.ddpm.sampler}, cosine, {cfg.ddpm.steps}"
+    rows.append((title, ddpm_table(cfg.ddpm)))
+  for other in _OTHERS:
+    # Never the config's own ends: a row says what the reference says.
+    sampler = sampler_config()
+    sampler.update(dict(zip(("name", "grid", "steps", "shift"), other)))
+    rows.append((_title(sampler), flow_table(sampler)))
+  for title, table in rows:
+    shares = diagnose.spread(table, stds)
     cells = "".join(f"  {shares[std]:<9.2f}" for std in stds)
-    lines.append(f"{title:<32}{calls:>6}{cells}".rstrip())
+    line = f"{title:<38}{len(table.times):>6}{table.times.min():>10.3g}{cells}"
+    lines.append(line.rstrip())
   return "\n".join(lines)
+
+
+def _title(sampler: ConfigDict) -> str:
+  shift = f" {sampler.shift:g}" if sampler.grid == "shifted" else ""
+  return f"{sampler.name}, {sampler.grid}{shift}, {sampler.steps}"
+
+
+def latent_spec(config: ConfigDict) -> LatentSpec:
+  """Returns the shape of what the forecasters of a run forecast.
+
+  Args:
+    config: of a run, which need not have begun.
+
+  Raises:
+    ManifestError: `latents.path` holds no store.
+  """
+  if config.latents.path is None:
+    spec = get_spec(config.backbone.name)
+    (slots, rows, columns), channels = spec.grid, spec.width
+    past = slots * config.data.num_context // config.data.num_frames
+  else:
+    found = manifest.load(Path(config.latents.path) / "train")
+    slots, rows, columns, channels = found.clip_shape
+    past = found.context_shape[0]
+  _, components = registry.compression(config.forecaster.compress)
+  return LatentSpec(past, slots - past, rows, columns, components or channels)
 
 
 def levels_report(config: ConfigDict) -> str:
@@ -76,11 +122,26 @@ def levels_report(config: ConfigDict) -> str:
   Args:
     config: of a run.
   """
-  forecaster, spec = config.forecaster, get_spec(config.backbone.name)
-  slots, rows, columns = spec.grid
-  future = slots - slots * config.data.num_context // config.data.num_frames
+  parts = []
+  if "flow" in config.forecasters:
+    parts.append(_flow_levels(config))
+  if "ddpm" in config.forecasters:
+    parts.append(
+      f"ddpm is trained at {config.forecaster.ddpm.levels} levels, equally"
+      " often, and called at no others."
+    )
+  if not parts:
+    parts.append(
+      f"forecasters = {tuple(config.forecasters)}: none of {_SAMPLED}, so no"
+      " sampler is this config's own."
+    )
+  return "\n".join(parts)
+
+
+def _flow_levels(config: ConfigDict) -> str:
+  forecaster, spec = config.forecaster, latent_spec(config)
   shift = resolve_shift(
-    forecaster.flow.shift, future, rows * columns, spec.width
+    forecaster.flow.shift, spec.tf, spec.h * spec.w, spec.channels
   )
   calls = diagnose.num_calls(forecaster.sampler)
   rare = diagnose.untrained_calls(forecaster.sampler, shift)
@@ -104,7 +165,7 @@ def main(argv: Sequence[str]) -> None:
   """Runs one diagnosis."""
   config = _CONFIG.value
   if list(argv[1:]) == ["sampler"]:
-    print(sampler_report(config.forecaster.sampler))
+    print(sampler_report(config))
     print(f"\n{levels_report(config)}")
   elif list(argv[1:]) == ["leak"]:
     sys.exit(not leakcheck.report(config))

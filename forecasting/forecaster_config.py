@@ -20,11 +20,16 @@ def forecaster_config() -> ConfigDict:
       "ensemble": 1,
       # Beyond the frames of training (`data.horizon_frames`).
       "horizon": {
-        "mode": "rollout",  # or 'pyramid', one slot at a time
-        # Noise level of generated context, up to `flow.context_noise`.
+        # Or 'pyramid', one slot at a time: of 'flow' with `flow.rolling`. What
+        # does not denoise is rolled out whatever this says.
+        "mode": "rollout",
+        # Noise level of generated context, up to `flow.context_noise`, for the
+        # forecasters that are trained with it.
         "context_level": 0.0,
         "steps_per_slot": 4,  # of 'pyramid'
       },
+      # Of these fields 'ddpm' heeds noise_multiplicity and context_noise,
+      # 'shortcut' heeds shift and context_noise, and no other forecaster any.
       "flow": {
         "prediction": "x0",  # or 'v', 'eps', 'edm' (a correction of z)
         "loss_space": "v",  # or 'x0', 'eps'
@@ -33,7 +38,7 @@ def forecaster_config() -> ConfigDict:
         # visit them; `diagnose sampler` says how many calls miss out.
         "even_share": 0.0,
         "noise_multiplicity": 1,
-        "context_dropout": 0.1,
+        "context_dropout": 0.1,  # for `sampler.guidance`, which is of 'flow'
         "context_noise": 0.0,
         # Share of draws whose noise rises with lead time, for 'pyramid'.
         "rolling": 0.0,
@@ -56,7 +61,7 @@ def forecaster_config() -> ConfigDict:
       "energy": one_call_config(members=4),
       # As many as make a step cost what one of `energy` costs.
       "best_of_many": one_call_config(members=8),
-      # Noise levels of training are those of `flow`.
+      # Noise levels of training are drawn with `flow.shift`.
       "shortcut": {
         "steps": 4,  # network calls of one sample, a power of two
         "finest": 64,  # steps of the grid that longer ones agree with
@@ -143,7 +148,10 @@ def normalize_config() -> ConfigDict:
 
 
 def sampler_config() -> ConfigDict:
-  """From noise to data: step rule and grid of `flow` (forecaster.md 6)."""
+  """From noise to data: step rule and grid of `flow` (forecaster.md 6).
+
+  Others read `chunk`, and `shortcut` t_max and t_min.
+  """
   return ConfigDict(
     {
       "name": "dpmpp_2m",  # 'euler', 'heun', 'ddim', 'ancestral', 'sde'
@@ -153,9 +161,9 @@ def sampler_config() -> ConfigDict:
       "t_min": 0.005,
       "shift": 1.0,
       "rho": 7.0,
-      "eta": 0.0,
-      "churn": 0.0,
-      "noise_inflation": 1.0,
+      "eta": 0.0,  # of 'ddim'; refused with others
+      "churn": 0.0,  # of 'sde'; refused with others
+      "noise_inflation": 1.0,  # of samplers that add noise; refused with others
       "guidance": 0.0,
       # Samples of each example drawn at a time, which bounds memory.
       "chunk": 5,

@@ -3,7 +3,7 @@
 import pytest
 
 from forecasting import calibration
-from forecasting.config import base_config
+from forecasting.config import base_config, experiment
 from forecasting.forecaster import diagnose
 
 
@@ -47,13 +47,17 @@ def test_report_names_every_part(found):
   assert "1.25 with 16 calls, 1 with 255" in text
 
 
-def test_reference_takes_255_calls_and_keeps_all_spread():
-  config = base_config()
+@pytest.mark.parametrize(
+  "config", [base_config(), experiment("4ds_tiny", ("boxes",))()]
+)
+def test_reference_takes_255_calls_and_keeps_all_spread(config):
+  config.forecaster.sampler.update(guidance=0.5, chunk=3, t_max=0.9, eta=0.1)
   other = calibration.with_reference_sampler(config)
   sampler = other.forecaster.sampler
   assert diagnose.num_calls(sampler) == 255
   for share in diagnose.spread_table(sampler).values():
     assert share == pytest.approx(1.0, abs=0.005)
+  assert (sampler.guidance, sampler.chunk) == (0.5, 3)
   assert config.forecaster.sampler.name == "dpmpp_2m"
 
 

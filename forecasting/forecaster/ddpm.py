@@ -42,13 +42,31 @@ def cosine_grid(levels: int, steps: int) -> np.ndarray:
   return np.append(np.asarray(times, np.float64), 0.0)
 
 
+def sampler_table(cfg: ConfigDict) -> sampler.SamplerTable:
+  """Compiles the sampler of `config.forecaster.ddpm`.
+
+  Args:
+    cfg: fields sampler, levels, steps and eta.
+
+  Returns:
+    The sampler's table.
+
+  Raises:
+    ValueError: on an unknown name or a field that the step rule ignores.
+  """
+  sampler.check_noise(cfg.sampler, cfg.eta, section="forecaster.ddpm")
+  grid = cosine_grid(cfg.levels, cfg.steps)
+  return sampler.make_table(cfg.sampler, grid, eta=cfg.eta)
+
+
 def make_ddpm(
   cfg: ConfigDict, spec: LatentSpec, network: Denoiser, transform: Transform
 ) -> DiffusionForecaster:
   """Builds `ddpm` from `config.forecaster`.
 
   Args:
-    cfg: section `ddpm` is read, and what all samplers share of `sampler`.
+    cfg: section `ddpm` is read, of `flow` how a step draws its noise, and what
+      all samplers share of `sampler`.
     spec: shape of the latents.
     network: the transformer.
     transform: scales of context and target.
@@ -66,8 +84,8 @@ def make_ddpm(
     prediction=ddpm.prediction,
     loss_space=ddpm.prediction,
     draw_levels=lambda keys: objective.discrete_levels(keys, ddpm.levels),
-    table=sampler.make_table(
-      ddpm.sampler, cosine_grid(ddpm.levels, ddpm.steps), eta=ddpm.eta
-    ),
+    table=sampler_table(ddpm),
+    noise_multiplicity=cfg.flow.noise_multiplicity,
+    context_noise=cfg.flow.context_noise,
     chunk=cfg.sampler.chunk,
   )

@@ -92,5 +92,19 @@ def spread_table(
     Standard deviation -> (standard deviation of the samples) / (that of the
     data); 1 is right.
   """
-  table = sampler_table(ConfigDict(sampler_cfg))
+  return spread(sampler_table(ConfigDict(sampler_cfg)), stds)
+
+
+def spread(
+  table: SamplerTable, stds: Sequence[float] = DEFAULT_STDS
+) -> dict[float, float]:
+  """Returns the share of each spread that a sampler keeps.
+
+  Args:
+    table: of the sampler.
+    stds: as for `spread_table`.
+
+  Returns:
+    As `spread_table`.
+  """
   return {std: output_std(table, std) / std for std in stds}

@@ -14,14 +14,11 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Key
 
 from forecasting.forecaster import objective, process, sampler
-from forecasting.forecaster.base import LatentSpec
+from forecasting.forecaster.base import Forecaster, LatentSpec
 from forecasting.forecaster.denoiser import Cache, Denoiser
 from forecasting.forecaster.schedule import Path, ladder
 from forecasting.forecaster.transforms import Transform
 from forecasting.shapes import Array, Batch, Context, Params, PRNGKey, Samples
-
-# Tells the key of the noise in an example's context from those of its samples.
-_CONTEXT_STREAM = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +80,7 @@ class DiffusionForecaster:
         f"forecaster.{self.name}.rolling is {self.rolling}: expected a share"
         " in [0, 1]."
       )
+    objective.check_context_level(self.context_level, self.context_noise)
     if self.guidance and not self.context_dropout:
       raise ValueError(
         "forecaster.sampler.guidance needs a network trained without context"
@@ -140,7 +138,9 @@ class DiffusionForecaster:
       t = self._some_rolling(t, draws[2])
     normal = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))
     eps = jax.vmap(normal)(draws[1])
-    context, level = self._noisy_context(context, keys[:, :2])
+    context, level = objective.noisy_context(
+      self.path, context, keys[:, :2], self.context_noise
+    )
     drop = None
     if self.context_dropout:
       drop = jax.vmap(jax.random.uniform)(keys[:, 2]) < self.context_dropout
@@ -168,20 +168,6 @@ class DiffusionForecaster:
     rising = self.path.from_linear(ladder(uniform[..., 1], slots))
     equal = jnp.broadcast_to(t[..., None], rising.shape)
     return jnp.where(uniform[..., :1] < self.rolling, rising, equal)
-
-  def _noisy_context(
-    self, context: Array, keys: Array
-  ) -> tuple[jax.Array, jax.Array | None]:
-    """Adds noise of a random level, so that rollouts stay in distribution."""
-    if not self.context_noise:
-      return context, None
-    uniform = lambda key: jax.random.uniform(key, maxval=self.context_noise)  # noqa: E731
-    normal = lambda key: jax.random.normal(key, context.shape[1:])  # noqa: E731
-    level = jnp.broadcast_to(
-      jax.vmap(uniform)(keys[:, 0])[:, None], context.shape[:2]
-    )
-    noise = jax.vmap(normal)(keys[:, 1])
-    return process.corrupt(self.path, context, noise, level), level
 
   def x0_hat(
     self,
@@ -215,11 +201,11 @@ class DiffusionForecaster:
     """
 
     def draw_futures(context: Array, times: Array, keys: Array) -> jax.Array:
-      return self._sample(params, context, times, keys, num_samples)
+      return self.sample_batch(params, context, times, keys, num_samples)
 
     return each_example(draw_futures, context, times, keys)
 
-  def _sample(
+  def sample_batch(
     self,
     params: Params,
     context: Context,
@@ -227,11 +213,10 @@ class DiffusionForecaster:
     keys: Key[Array, "B"],
     num_samples: int,
   ) -> Samples:
-    past, level = self.transform.context(context), None
-    if self.context_level:
-      level = jnp.full(past.shape[:2], self.context_level)
-      noise = self._context_normal(keys, past.shape[1:])
-      past = process.corrupt(self.path, past, noise, level)
+    """Draws futures of all examples at once; see `sample`."""
+    past, level = objective.noised_to(
+      self.path, self.transform.context(context), keys, self.context_level
+    )
     caches = [self.encode_context(params, past, times, level)]
     if self.guidance:
       absent = jnp.ones(past.shape[:1], bool)
@@ -255,14 +240,6 @@ class DiffusionForecaster:
     )
     return self.transform.invert_future(drawn, context)
 
-  def _context_normal(
-    self, keys: Key[Array, "B"], shape: tuple[int, ...]
-  ) -> jax.Array:
-    normal = lambda key: jax.random.normal(  # noqa: E731
-      jax.random.fold_in(key, _CONTEXT_STREAM), shape
-    )
-    return jax.vmap(normal)(keys)
-
 
 def in_chunks(
   draw: Callable[[jax.Array], jax.Array],
@@ -281,13 +258,64 @@ def in_chunks(
   Returns:
     All samples.
   """
-  # Whole chunks always: their shape, and so rounding, knows no num_samples.
+  # Whole chunks always: their shape, and so rounding, knows no num_samples
+  # (forecaster.md 6.3). What would waste many calls `drawing_exactly` first.
   padded = -(-num_samples // chunk) * chunk
   chunks = einops.rearrange(
     objective.fold_each(keys, padded), "B (n c) -> n B c", c=chunk
   )
   drawn = jax.lax.map(draw, chunks)
   return einops.rearrange(drawn, "n B c ... -> B (n c) ...")[:, :num_samples]
+
+
+def drawing_exactly(forecaster: Forecaster, samples: int) -> Forecaster:
+  """Returns the forecaster whose chunks hold so many samples and no others.
+
+  Args:
+    forecaster: one that draws chunks, or one around it; others stay as they
+      are.
+    samples: that `sample` will be asked for.
+  """
+  if hasattr(forecaster, "inner"):
+    inner = drawing_exactly(forecaster.inner, samples)
+    return dataclasses.replace(forecaster, inner=inner)
+  if not hasattr(forecaster, "chunk"):
+    return forecaster
+  # On CPU a chunk's size decides its rounding, which must not know how many
+  # samples there are.
+  on_cpu = jax.default_backend() == "cpu"
+  size = 1 if on_cpu else _fitting(samples, forecaster.chunk)
+  return dataclasses.replace(forecaster, chunk=size)
+
+
+def _fitting(samples: int, chunk: int) -> int:
+  """Returns the largest chunk, up to `chunk`, that leaves none to spare."""
+  sizes = range(1, min(samples, chunk) + 1)
+  return max(size for size in sizes if samples % size == 0)
+
+
+def each_group(
+  function: Callable[..., jax.Array], chunk: int, *arrays: Array
+) -> Float[Array, "B S ..."]:
+  """Applies a batched function to samples, each an example of its own.
+
+  Args:
+    function: from batched arrays to a batched array; `each_example` bounds its
+      memory on CPU.
+    chunk: samples of each example in one call on accelerators, at most.
+    *arrays: its arguments, [B S ...].
+
+  Returns:
+    What the function returns for every sample.
+  """
+  samples = arrays[0].shape[1]
+  on_cpu = jax.default_backend() == "cpu"
+  size = samples if on_cpu else _fitting(samples, chunk)
+  groups = tuple(
+    einops.rearrange(x, "B (n c) ... -> n (B c) ...", c=size) for x in arrays
+  )
+  done = jax.lax.map(lambda group: function(*group), groups)
+  return einops.rearrange(done, "n (B c) ... -> B (n c) ...", c=size)
 
 
 def each_example(

@@ -9,12 +9,12 @@ Source: forecaster.md 8; four seeds as in FGN (arXiv 2506.10772).
 
 import dataclasses
 
-import einops
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Key
 
 from forecasting.forecaster.base import Forecaster
+from forecasting.forecaster.diffusion import drawing_exactly
 from forecasting.shapes import Array, Batch, Context, Params, PRNGKey, Samples
 
 # Tells the keys of the members from those of an example's samples.
@@ -85,12 +85,19 @@ class DeepEnsemble:
   ) -> Samples:
     """Draws futures; see `DiffusionForecaster.sample`."""
     fold = jax.vmap(self._key, in_axes=(0, None))
-    each = -(-num_samples // self.members)
-    drawn = [
-      self.inner.sample(
-        params[f"member_{i}"], context, times, fold(keys, i), each
+    drawn = []
+    # Members beyond the last sample have none to draw.
+    for i in range(min(self.members, num_samples)):
+      number = len(range(i, num_samples, self.members))
+      member = drawing_exactly(self.inner, number)
+      drawn.append(
+        member.sample(
+          params[f"member_{i}"], context, times, fold(keys, i), number
+        )
       )
-      for i in range(self.members)
-    ]
-    pooled = einops.rearrange(jnp.stack(drawn), "m B S ... -> B (S m) ...")
-    return pooled[:, :num_samples]
+    members = len(drawn)
+    # Those of a member that gives a single future are as many as there are.
+    total = min(num_samples, sum(x.shape[1] for x in drawn))
+    return jnp.stack(
+      [drawn[s % members][:, s // members] for s in range(total)], axis=1
+    )

@@ -27,7 +27,13 @@ def sampler_table(cfg: ConfigDict) -> sampler.SamplerTable:
 
   Returns:
     The sampler's table.
+
+  Raises:
+    ValueError: on an unknown name or a field that the step rule ignores.
   """
+  sampler.check_noise(
+    cfg.name, cfg.eta, cfg.churn, cfg.noise_inflation, "forecaster.sampler"
+  )
   times = sampler.make_grid(
     cfg.grid,
     cfg.steps,

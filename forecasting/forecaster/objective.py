@@ -17,6 +17,8 @@ from forecasting.forecaster.schedule import Path, shift_times
 from forecasting.shapes import Array, Batch, PRNGKey
 
 _MAX_LOGIT = 12.0
+# Tells the key of the noise in an example's context from those of its samples.
+_CONTEXT_STREAM = 2**24
 # Below this noise level an x0 error stops gaining weight in a velocity loss.
 WEIGHT_FLOOR = 0.05
 
@@ -88,6 +90,75 @@ def sometimes_even(
   low, high = (jnp.log(t / (1 - t)) for t in (t_min, t_max))
   even = jax.nn.sigmoid(low + (high - low) * uniform[..., 0])
   return jnp.where(uniform[..., 1] < share, even, levels)
+
+
+def noisy_context(
+  path: Path,
+  context: Float[Array, "B tc h w C"],
+  keys: Key[Array, "B n"],
+  largest: float,
+) -> tuple[Float[Array, "B tc h w C"], Float[Array, "B tc"] | None]:
+  """Adds noise of a random level, so that rollouts stay in distribution.
+
+  Args:
+    path: noise path.
+    context: standardized.
+    keys: of the level and of the noise, if there is any.
+    largest: level; 0 leaves the context as it is.
+
+  Returns:
+    The context and its levels, None where there is no noise.
+  """
+  if not largest:
+    return context, None
+  uniform = lambda key: jax.random.uniform(key, maxval=largest)  # noqa: E731
+  normal = lambda key: jax.random.normal(key, context.shape[1:])  # noqa: E731
+  level = jnp.broadcast_to(
+    jax.vmap(uniform)(keys[:, 0])[:, None], context.shape[:2]
+  )
+  noise = jax.vmap(normal)(keys[:, 1])
+  return process.corrupt(path, context, noise, level), level
+
+
+def noised_to(
+  path: Path,
+  context: Float[Array, "B tc h w C"],
+  keys: Key[Array, "B"],
+  level: float,
+) -> tuple[Float[Array, "B tc h w C"], Float[Array, "B tc"] | None]:
+  """Adds noise of one level to a context that is sampled from.
+
+  Args:
+    path: noise path.
+    context: standardized.
+    keys: one per example.
+    level: 0 leaves the context as it is.
+
+  Returns:
+    As `noisy_context`.
+  """
+  if not level:
+    return context, None
+  keys = jax.vmap(jax.random.fold_in, (0, None))(keys, _CONTEXT_STREAM)
+  normal = lambda key: jax.random.normal(key, context.shape[1:])  # noqa: E731
+  levels = jnp.full(context.shape[:2], level)
+  noise = jax.vmap(normal)(keys)
+  return process.corrupt(path, context, noise, levels), levels
+
+
+def check_context_level(level: float, largest: float) -> None:
+  """Raises ValueError unless training covered the noise of the context.
+
+  Args:
+    level: of sampling.
+    largest: of training.
+  """
+  if not 0 <= level <= largest:
+    raise ValueError(
+      f"forecaster.horizon.context_level is {level}: expected 0 to"
+      f" forecaster.flow.context_noise = {largest}, with which the network is"
+      " trained."
+    )
 
 
 def discrete_levels(keys: Key[Array, "*B"], levels: int) -> Float[Array, "*B"]:

@@ -25,7 +25,12 @@ from jaxtyping import Float, Key
 
 from forecasting.forecaster import objective
 from forecasting.forecaster.base import LatentSpec
-from forecasting.forecaster.diffusion import DiffusionForecaster, each_example
+from forecasting.forecaster.diffusion import (
+  DiffusionForecaster,
+  drawing_exactly,
+  each_example,
+  each_group,
+)
 from forecasting.forecaster.schedule import ladder
 from forecasting.shapes import Array, Context, Params, PRNGKey, Samples
 
@@ -115,7 +120,9 @@ class Pyramid:
       times: seconds of the slots of one window.
       keys: one per example.
     """
-    future = self.inner.sample(params, context, times, keys, 1)[:, 0]
+    # `sample` calls this one example at a time on CPU, as its own would again.
+    joint = drawing_exactly(self.inner, 1).sample_batch
+    future = joint(params, context, times, keys, 1)[:, 0]
     x0 = self.inner.transform.future(future, context)
     noise = self._noise(keys, _SLOT_STREAM, x0.shape[1:])
     levels = jnp.broadcast_to(self._levels(jnp.zeros(())), x0.shape[:2])
@@ -196,13 +203,16 @@ class Pyramid:
       _, slots = jax.lax.scan(emit, stream, length=self.slots)
       return einops.rearrange(slots, "t B h w C -> B t h w C")
 
-    flat = [
-      einops.repeat(x, "B ... -> (B S) ...", S=num_samples)
+    rows = [
+      einops.repeat(x, "B ... -> B S ...", S=num_samples)
       for x in (context, times[:, :window])
     ]
-    keys = objective.fold_each(keys, num_samples).reshape(-1)
-    drawn = each_example(draw, *flat, keys)
-    return einops.rearrange(drawn, "(B S) ... -> B S ...", S=num_samples)
+    return each_group(
+      lambda *rows: each_example(draw, *rows),
+      self.inner.chunk,
+      *rows,
+      objective.fold_each(keys, num_samples),
+    )
 
 
 def _mix(x0: Array, noise: Array, levels: Array) -> jax.Array:

@@ -91,7 +91,8 @@ def make_forecaster(
     return _training_free(name, cfg, spec)
   forecaster = _compressed(name, cfg, spec, stats)
   if windows > 1:
-    forecaster = _long(forecaster, cfg.horizon, spec, windows)
+    check_horizon(name, cfg)
+    forecaster = _long(forecaster, cfg, spec, windows)
   if cfg.ensemble == 1:
     return forecaster
   return DeepEnsemble(forecaster, cfg.ensemble)
@@ -200,17 +201,59 @@ def _sizes(model: ConfigDict, channels: int) -> DenoiserConfig:
   return DenoiserConfig(**fields)
 
 
-def _long(
-  forecaster: Forecaster, horizon: ConfigDict, spec: LatentSpec, windows: int
-) -> Forecaster:
-  if horizon.mode not in HORIZON_MODES:
+def check_horizon(name: str, cfg: ConfigDict) -> None:
+  """Raises ValueError if a forecaster cannot go beyond a window as asked.
+
+  Args:
+    name: one of LEARNT.
+    cfg: `config.forecaster`.
+  """
+  mode = cfg.horizon.mode
+  if mode not in HORIZON_MODES:
     raise ValueError(
-      f"forecaster.horizon.mode is {horizon.mode!r}: one of {HORIZON_MODES}."
+      f"forecaster.horizon.mode is {mode!r}: one of {HORIZON_MODES}."
     )
   # Others than those that denoise have no levels that could rise.
+  if mode == "rollout" or name not in ("flow", "ddpm"):
+    return
+  wanted = f"forecaster.horizon.mode is {mode!r}, "
+  instead = " or forecaster.horizon.mode='rollout'."
+  if name == "ddpm":
+    raise ValueError(
+      f"{wanted}but 'ddpm' is never trained with noise that rises with lead"
+      f" time: choose 'flow' among the forecasters instead{instead}"
+    )
+  if not cfg.flow.rolling:
+    raise ValueError(
+      f"{wanted}but forecaster.flow.rolling is 0: no step trains noise that"
+      f" rises with lead time. Set it above 0, as in 0.5,{instead}"
+    )
+  target = cfg.normalize.target_transform
+  for field, value, is_refused, other in (
+    ("compress", cfg.compress, cfg.compress != "none", "none"),
+    (
+      "normalize.target_transform",
+      target,
+      target == "residual_model",
+      "residual_last",
+    ),
+  ):
+    if is_refused:
+      raise ValueError(
+        f"{wanted}which streams latents themselves, but forecaster.{field} is"
+        f" {value!r}: choose {other!r}{instead}"
+      )
+
+
+def _long(
+  forecaster: Forecaster, cfg: ConfigDict, spec: LatentSpec, windows: int
+) -> Forecaster:
+  horizon = cfg.horizon
   if horizon.mode == "pyramid" and isinstance(forecaster, DiffusionForecaster):
     return Pyramid(forecaster, spec.tf * windows, horizon.steps_per_slot)
-  return Rollout(forecaster, spec, windows, horizon.context_level)
+  return Rollout(
+    forecaster, spec, windows, horizon.context_level, cfg.sampler.chunk
+  )
 
 
 def _training_free(name: str, cfg: ConfigDict, spec: LatentSpec) -> Forecaster:
@@ -278,5 +321,6 @@ def _shortcut(
     draw_levels=lambda keys: objective.logit_normal(keys, shift),
     steps=cfg.shortcut.steps,
     weight=cfg.shortcut.weight,
+    context_noise=cfg.flow.context_noise,
     chunk=cfg.sampler.chunk,
   )

@@ -17,7 +17,12 @@ from jaxtyping import Float, Key
 
 from forecasting.forecaster import objective
 from forecasting.forecaster.base import Forecaster, LatentSpec
-from forecasting.forecaster.diffusion import DiffusionForecaster
+from forecasting.forecaster.diffusion import (
+  DiffusionForecaster,
+  drawing_exactly,
+  each_group,
+)
+from forecasting.forecaster.shortcut import ShortcutForecaster
 from forecasting.shapes import Array, Context, Params, PRNGKey, Samples
 
 # Tells the keys of later windows from those of the first one's noise.
@@ -40,8 +45,11 @@ def with_context_level(forecaster: Forecaster, level: float) -> Forecaster:
   Args:
     forecaster: one that denoises, or one around it; others stay as they are.
     level: noise level of the context, 0 for none.
+
+  Raises:
+    ValueError: the forecaster is not trained with such noise.
   """
-  if isinstance(forecaster, DiffusionForecaster):
+  if isinstance(forecaster, DiffusionForecaster | ShortcutForecaster):
     return dataclasses.replace(forecaster, context_level=level)
   if hasattr(forecaster, "inner"):
     inner = with_context_level(forecaster.inner, level)
@@ -58,16 +66,20 @@ class Rollout:
     spec: shape of one window's latents.
     windows: how many.
     context_level: noise level added to generated context.
+    chunk: samples of each example in a later window at a time, which bounds
+      memory; the first window is the business of `inner`.
   """
 
   inner: Forecaster
   spec: LatentSpec
   windows: int
   context_level: float = 0.0
+  chunk: int = 5
 
   def __post_init__(self):
     if self.windows < 1:
       raise ValueError(f"rollout of {self.windows} windows: expected 1 or more")
+    with_context_level(self.inner, self.context_level)
 
   @property
   def name(self) -> str:
@@ -114,21 +126,35 @@ class Rollout:
       Latents of the futures. The first of many windows equal those of few.
     """
     spec, window = self.spec, self.spec.tc + self.spec.tf
-    later = with_context_level(self.inner, self.context_level)
     future = self.inner.sample(
       params, context, times[:, :window], keys, num_samples
     )
     samples = future.shape[1]
-    flat = "B S ... -> (B S) ..."
-    slots = jnp.concatenate(
-      [
-        einops.repeat(context, "B ... -> (B S) ...", S=samples),
-        einops.rearrange(future, flat),
-      ],
-      axis=1,
+    past, seconds = (
+      einops.repeat(x, "B ... -> B S ...", S=samples) for x in (context, times)
     )
-    times = einops.repeat(times, "B t -> (B S) t", S=samples)
-    keys = objective.fold_each(keys, samples).reshape(-1)
+    slots = jnp.concatenate([past, future], axis=2)
+    if self.windows > 1:
+      slots = each_group(
+        lambda *rows: self._go_on(params, *rows),
+        self.chunk,
+        slots,
+        seconds,
+        objective.fold_each(keys, samples),
+      )
+    return slots[:, :, spec.tc :]
+
+  def _go_on(
+    self,
+    params: Params,
+    slots: Float[Array, "B t h w C"],
+    times: Float[Array, "B all"],
+    keys: Key[Array, "B"],
+  ) -> Float[Array, "B n h w C"]:
+    """Appends the later windows to context and first window."""
+    spec, window = self.spec, self.spec.tc + self.spec.tf
+    later = with_context_level(self.inner, self.context_level)
+    later = drawing_exactly(later, 1)
     for number in range(1, self.windows):
       start = number * spec.tf
       seconds = times[:, start : start + window]
@@ -143,6 +169,4 @@ class Rollout:
         1,
       )
       slots = jnp.concatenate([slots, drawn[:, 0]], axis=1)
-    return einops.rearrange(
-      slots[:, spec.tc :], "(B S) ... -> B S ...", S=samples
-    )
+    return slots

@@ -184,6 +184,42 @@ def make_table(
   return SamplerTable(np.array(levels), coefficients)
 
 
+def check_noise(
+  name: str,
+  eta: float = 0.0,
+  churn: float = 0.0,
+  noise_inflation: float = 1.0,
+  section: str = "forecaster.sampler",
+) -> None:
+  """Raises ValueError if a step rule ignores what is set.
+
+  Args:
+    name: of the step rule.
+    eta: see `make_table`.
+    churn: likewise.
+    noise_inflation: likewise.
+    section: of the config that the fields are of.
+  """
+  adds_noise = {"ancestral": True, "ddim": eta, "sde": churn}.get(name, False)
+  for field, value, neutral, is_heeded, who in (
+    ("eta", eta, 0.0, name == "ddim", "'ddim' alone reads it"),
+    ("churn", churn, 0.0, name == "sde", "'sde' alone reads it"),
+    (
+      "noise_inflation",
+      noise_inflation,
+      1.0,
+      adds_noise,
+      "it scales the noise that 'ancestral', 'ddim' with eta and 'sde' with"
+      " churn add",
+    ),
+  ):
+    if value != neutral and not is_heeded:
+      raise ValueError(
+        f"{section}.{field} is {value}, which the sampler {name!r} ignores:"
+        f" {who}. Set it to {neutral:g}, or choose such a sampler."
+      )
+
+
 def draw(
   x0_hat: Callable[[jax.Array, jax.Array], jax.Array],
   table: SamplerTable,

@@ -91,6 +91,8 @@ class ShortcutForecaster:
     draw_levels: keys -> noise levels of training of steps of no length.
     steps: network calls of one sample, a power of two up to 2^m.
     weight: of the loss of the longer steps.
+    context_noise: largest noise level added to the context while training.
+    context_level: noise level added to the context that is sampled from.
     chunk: samples of each example integrated at a time, which bounds memory.
   """
 
@@ -101,6 +103,8 @@ class ShortcutForecaster:
   draw_levels: Callable[[jax.Array], jax.Array]
   steps: int = 4
   weight: float = 0.5
+  context_noise: float = 0.0
+  context_level: float = 0.0
   chunk: int = 5
   name: str = dataclasses.field(default="shortcut", init=False)
   trainable: bool = dataclasses.field(default=True, init=False)
@@ -113,6 +117,7 @@ class ShortcutForecaster:
         f"forecaster.shortcut.steps is {self.steps}: expected a power of two"
         f" up to forecaster.shortcut.finest = {finest}."
       )
+    objective.check_context_level(self.context_level, self.context_noise)
 
   @property
   def calls(self) -> int:
@@ -144,14 +149,16 @@ class ShortcutForecaster:
   ) -> tuple[Float[Array, "B"], dict[str, Float[Array, ""]]]:
     """Returns one loss per example, and scalars to log."""
     x0 = self.transform.future(batch["future"], batch["context"])
-    keys = objective.fold_each(objective.example_keys(batch, key), 5)
+    number = 7 if self.context_noise else 5
+    keys = objective.fold_each(objective.example_keys(batch, key), number)
     normal = lambda key: jax.random.normal(key, x0.shape[1:])  # noqa: E731
     eps = jax.vmap(jax.vmap(normal))(keys[:, :2])
+    past = self.transform.context(batch["context"])
+    past, level = objective.noisy_context(
+      LINEAR, past, keys[:, 5:], self.context_noise
+    )
     cache = self.network.apply(
-      params,
-      self.transform.context(batch["context"]),
-      batch["times"],
-      method="encode_context",
+      params, past, batch["times"], level, method="encode_context"
     )
     length, (a, b, c) = self._draw_step(keys[:, 3], keys[:, 4])
     t = jnp.stack([self.draw_levels(keys[:, 2]), a], 1)
@@ -223,13 +230,17 @@ class ShortcutForecaster:
     shape = (spec.tf, spec.h, spec.w, spec.channels)
 
     def draw(context: Array, times: Array, keys: Array) -> jax.Array:
-      past = self.transform.context(context)
-      cache = self.network.apply(params, past, times, method="encode_context")
+      past, level = objective.noised_to(
+        LINEAR, self.transform.context(context), keys, self.context_level
+      )
+      cache = self.network.apply(
+        params, past, times, level, method="encode_context"
+      )
 
       def x0_hat(z: jax.Array, t: jax.Array) -> jax.Array:
-        level = jnp.broadcast_to(t, z.shape[:2])
+        levels = jnp.broadcast_to(t, z.shape[:2])
         length = jnp.full(z.shape[:2], span.bit_length() - 1)
-        return self.predict(params, cache, z, level, length, times)
+        return self.predict(params, cache, z, levels, length, times)
 
       drawn = in_chunks(
         lambda keys: sampler.draw(x0_hat, table, keys, shape),

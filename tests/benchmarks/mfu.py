@@ -7,9 +7,13 @@ Latents are random, of the size that 4ds_e gives: 2 + 6 slots of 14 x 14 tokens
 of 1792 channels, batches of 32. The training step is that of `main`: noise,
 loss, gradient, clipping, AdamW, averaging. Sampling is that of an evaluation:
 10 futures of 16 calls. FLOPs are the model's own matrix products (`count.py`; a
-step is three times the forward pass, nothing recomputed counts), the rate they
-are compared with is the device's own in one large matrix product of the same
-type. Matrix products are bfloat16 on accelerators, float32 on CPU.
+step is three times the forward pass, nothing recomputed counts). They are
+compared with two rates: the device's own in one large matrix product of the
+same type, and, where its name is known, the peak of its data sheet. Matrix
+products are bfloat16 on accelerators, float32 on CPU. Networks narrower than
+their tokens have the wide head; --head-width=0 leaves it out.
+
+Source: the sizes are the presets of forecaster.md 7.4.
 """
 
 import argparse
@@ -46,6 +50,19 @@ class Preset:
   matmul: int
 
 
+# Dense bfloat16 operations per second of the data sheets, by the start of the
+# device's name; of several the longest.
+PEAKS = {
+  "NVIDIA H200": 989e12,
+  "NVIDIA H100": 989e12,
+  "NVIDIA H100 PCIe": 756e12,
+  "NVIDIA A100": 312e12,
+  "TPU v4": 275e12,
+  "TPU v5 lite": 197e12,
+  "TPU v5": 459e12,
+  "TPU v6 lite": 918e12,
+}
+_HEAD = {"head_width": 2048, "head_depth": 2}
 _LATENTS = LatentSpec(tc=2, tf=6, h=14, w=14, channels=1792)
 PRESETS = {
   "tiny": Preset(
@@ -55,16 +72,31 @@ PRESETS = {
     128,
   ),
   "small": Preset(
-    {"width": 384, "depth": 8, "heads": 6},
+    {"width": 384, "depth": 8, "heads": 6, "head_width": 768, "head_depth": 1},
     dataclasses.replace(_LATENTS, channels=768),
     32,
     8192,
   ),
-  "base": Preset({"width": 1024, "depth": 16, "heads": 16}, _LATENTS, 32, 8192),
+  "base": Preset(
+    {"width": 1024, "depth": 16, "heads": 16, **_HEAD}, _LATENTS, 32, 8192
+  ),
   "large": Preset(
-    {"width": 1536, "depth": 24, "heads": 24}, _LATENTS, 32, 8192
+    {"width": 1536, "depth": 24, "heads": 24, **_HEAD}, _LATENTS, 32, 8192
   ),
 }
+
+
+def peak_rate(kind: str, dtype: jnp.dtype) -> float | None:
+  """Returns the peak of a device in operations per second, None if unknown.
+
+  Args:
+    kind: the name that JAX has for it.
+    dtype: of matrix products.
+  """
+  known = [name for name in PEAKS if kind.startswith(name)]
+  if dtype != jnp.bfloat16 or not known:
+    return None
+  return PEAKS[max(known, key=len)]
 
 
 def matmul_rate(size: int, dtype: jnp.dtype) -> float:
@@ -93,9 +125,9 @@ def make_flow(preset: Preset, options: argparse.Namespace):
   """Returns the configured forecaster and its config."""
   config = forecaster_config()
   config.model.update(preset.model)
-  config.model.update(
-    head_width=options.head_width, attention=options.attention
-  )
+  config.model.attention = options.attention
+  if options.head_width is not None:
+    config.model.head_width = options.head_width
   config.flow.noise_multiplicity = options.noise_multiplicity
   config.sampler.chunk = options.chunk
   flow = registry.make_forecaster("flow", config, preset.spec, None)
@@ -162,8 +194,8 @@ def sample(flow, preset: Preset, size: int, number: int, repeats: int):
   return [measure() for _ in range(repeats)], run.memory_analysis()
 
 
-def line(name: str, seconds: list[float], flops: float, rate: float, memory):
-  """Prints one line."""
+def line(name: str, seconds: list[float], flops: float, rates, memory):
+  """Prints one line; rates are the measured one, and the peak or None."""
   median = statistics.median(seconds)
   gigabytes = sum(
     (
@@ -173,10 +205,12 @@ def line(name: str, seconds: list[float], flops: float, rate: float, memory):
       -memory.alias_size_in_bytes,
     )
   )
+  measured, peak = (rate and 100 * flops / median / rate for rate in rates)
+  of_peak = f", {peak:.3g} % of the peak" if peak else ""
   print(
     f"{name}: {1e3 * median:.1f} ms, {flops / 1e12:.4g} TFLOP,"
     f" {flops / median / 1e12:.4g} TFLOP/s, utilization"
-    f" {100 * flops / median / rate:.3g} %, memory {gigabytes / 2**30:.3g} GiB",
+    f" {measured:.3g} %{of_peak}, memory {gigabytes / 2**30:.3g} GiB",
     flush=True,
   )
 
@@ -186,7 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--preset", choices=PRESETS, default="base")
   parser.add_argument("--batch", type=int, help="instead of the preset's")
-  parser.add_argument("--head-width", type=int, default=0)
+  parser.add_argument("--head-width", type=int, help="instead of the preset's")
   parser.add_argument("--attention", default="full")
   parser.add_argument("--noise-multiplicity", type=int, default=1)
   parser.add_argument("--chunk", type=int, default=5)
@@ -199,19 +233,22 @@ def main(arguments: list[str] | None = None) -> None:
     preset = dataclasses.replace(preset, batch=options.batch)
   flow, config = make_flow(preset, options)
   dtype = flow.network.config.compute_dtype
-  rate = matmul_rate(preset.matmul, dtype)
+  device = jax.devices()[0].device_kind
+  peak = peak_rate(device, dtype)
+  rates = matmul_rate(preset.matmul, dtype), peak
+  known = f"{peak / 1e12:.4g} TFLOP/s at peak" if peak else "peak unknown"
   parameters = count.count_parameters(flow.network.config, preset.spec.channels)
   print(
-    f"{jax.devices()[0].device_kind}, {dtype}: {rate / 1e12:.4g} TFLOP/s in"
-    f" one matrix product; {options.preset}, {parameters / 1e6:.4g} M"
-    f" parameters, batch {preset.batch}",
+    f"{device}, {dtype}: {rates[0] / 1e12:.4g} TFLOP/s in one matrix product,"
+    f" {known}; {options.preset}, {parameters / 1e6:.4g} M parameters, batch"
+    f" {preset.batch}",
     flush=True,
   )
   flops = count.count_flops(flow.network.config, preset.spec)
   seconds, memory = train(flow, config, preset, options.repeats)
   per_example = flops.context + options.noise_multiplicity * flops.call
   step_flops = 3 * preset.batch * per_example
-  line("training step", seconds, step_flops, rate, memory)
+  line("training step", seconds, step_flops, rates, memory)
   seconds, memory = sample(
     flow, preset, options.sample_batch, options.samples, options.repeats
   )
@@ -221,9 +258,9 @@ def main(arguments: list[str] | None = None) -> None:
     flops.context + drawn * flow.calls * flops.call
   )
   name = f"{options.samples} futures of {options.sample_batch} examples"
-  line(name, seconds, draws_flops, rate, memory)
-  if peak := (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"):
-    print(f"peak of the device's memory: {peak / 2**30:.3g} GiB")
+  line(name, seconds, draws_flops, rates, memory)
+  if used := (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"):
+    print(f"peak of the device's memory: {used / 2**30:.3g} GiB")
 
 
 if __name__ == "__main__":

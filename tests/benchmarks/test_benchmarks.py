@@ -14,7 +14,8 @@ import pytest
 import sampling
 import turns
 
-from forecasting.forecaster import sampler
+from forecasting.forecaster import count, sampler
+from forecasting.forecaster.architecture import DenoiserConfig
 from forecasting.forecaster.base import LatentSpec
 
 TINY = argparse.Namespace(
@@ -98,6 +99,27 @@ def test_utilization_of_a_tiny_network(capsys):
     assert line.startswith(name)
     share = float(re.search(r"utilization (\S+) %", line)[1])
     assert 0 < share < 100
+
+
+def test_presets_are_of_the_documented_size():
+  """Source: forecaster.md 7.4; millions of parameters, TFLOP of one call."""
+  sizes = {"small": (26, None), "base": (350, 0.94), "large": (830, 2.2)}
+  for name, (millions, call) in sizes.items():
+    preset = mfu.PRESETS[name]
+    model = DenoiserConfig(**preset.model)
+    parameters = count.count_parameters(model, preset.spec.channels)
+    assert parameters / 1e6 == pytest.approx(millions, rel=0.03)
+    if call:
+      flops = count.count_flops(model, preset.spec)
+      assert flops.call / 1e12 == pytest.approx(call, rel=0.03)
+
+
+def test_peak_is_that_of_the_device_named():
+  assert mfu.peak_rate("NVIDIA H100 PCIe", np.dtype("bfloat16")) == 756e12
+  assert mfu.peak_rate("NVIDIA H100 80GB HBM3", np.dtype("bfloat16")) == 989e12
+  assert mfu.peak_rate("TPU v5 lite", np.dtype("bfloat16")) == 197e12
+  assert mfu.peak_rate("NVIDIA H200", np.dtype("float32")) is None
+  assert mfu.peak_rate("cpu", np.dtype("bfloat16")) is None
 
 
 def test_turns_alternate_who_begins():

@@ -98,7 +98,7 @@ def test_shapes(name):
   assert out.shape == (3, samples, 3, 2, 4, 6)
 
 
-def test_samples_do_not_depend_on_batch_count_or_chunk():
+def test_samples_do_not_depend_on_batch_or_count():
   forecaster, params = tiny.make()
   data, keys = tiny.batch(8), _keys(8)
   ten = _sample(forecaster, params, data, keys, 10)
@@ -109,11 +109,34 @@ def test_samples_do_not_depend_on_batch_count_or_chunk():
   np.testing.assert_array_equal(
     _sample(forecaster, params, one, keys[5:6], 10), ten[5:6]
   )
-  # XLA chooses kernels by shape, so other chunks round differently.
-  changed = dataclasses.replace(forecaster, chunk=3)
-  np.testing.assert_allclose(
-    _sample(changed, params, data, keys, 10), ten, atol=1e-5
+
+
+# forecaster.md test 11 asks for bitwise equality on one device. It holds for
+# this network, so nothing but rounding knows the chunk. It does not for wider
+# ones: a chunk's size is the number of rows of each matrix product, by which
+# the CPU's kernels choose the order of long sums (at width 128 samples of size
+# 1 differ by 1e-5). Nor does it for one vector of noise alone, a product that
+# is another kernel's.
+@pytest.mark.parametrize(
+  ("name", "chunk", "tolerance"),
+  [
+    ("flow", 1, 0.0),
+    ("flow", 3, 0.0),
+    ("ddpm", 3, 0.0),
+    ("shortcut", 1, 0.0),
+    ("shortcut", 3, 0.0),
+    ("energy", 1, 1e-5),
+    ("energy", 3, 0.0),
+  ],
+)
+def test_samples_do_not_depend_on_the_chunk(name, chunk, tolerance):
+  forecaster, params = tiny.make(name)
+  data, keys = tiny.batch(2), _keys(2)
+  whole, changed = (
+    _sample(dataclasses.replace(forecaster, chunk=size), params, data, keys, 10)
+    for size in (5, chunk)
   )
+  np.testing.assert_allclose(changed, whole, rtol=0, atol=tolerance)
 
 
 def test_stochastic_sampler_does_not_depend_on_batch_or_count():

@@ -71,6 +71,55 @@ def test_a_slot_at_a_time_equals_all_at_once():
   assert stream.calls == 24 + 4 * 3
 
 
+def test_no_future_is_drawn_that_is_not_returned():
+  stream = _walk(slots=4, steps_per_slot=2)
+  network = toy.Counting(stream.inner.network.config, SPEC.channels)
+  inner = dataclasses.replace(stream.inner, network=network, chunk=5)
+  stream = dataclasses.replace(stream, inner=inner)
+  inputs = (
+    jnp.zeros((2, 2, 1, 1, 2)),
+    jnp.tile(jnp.arange(5.0), (2, 1)),
+    jax.random.split(jax.random.key(0), 2),
+  )
+  assert toy.count_rows(stream, {}, *inputs, 3) == 2 * 3 * stream.calls
+
+
+def _asked(name="flow", **fields):
+  cfg = tiny.config()
+  cfg.horizon.mode, cfg.flow.rolling = "pyramid", 0.5
+  cfg.update_from_flattened_dict(fields)
+  return name, cfg, tiny.SPEC, None, 2
+
+
+@pytest.mark.parametrize(
+  ("name", "fields", "word"),
+  [
+    ("flow", {"flow.rolling": 0.0}, r"flow\.rolling is 0"),
+    ("ddpm", {}, "'ddpm' is never trained"),
+    (
+      "flow",
+      {"normalize.target_transform": "residual_model"},
+      r"normalize\.target_transform is 'residual_model'",
+    ),
+    ("flow", {"horizon.mode": "stream"}, "'stream': one of"),
+  ],
+)
+def test_a_stream_that_cannot_be_is_refused(name, fields, word):
+  with pytest.raises(ValueError, match=rf"forecaster\.horizon\.mode.*{word}"):
+    registry.make_forecaster(*_asked(name, **fields))
+
+
+def test_components_are_not_streamed():
+  _, cfg, *_ = _asked(compress="pca(4)")
+  with pytest.raises(ValueError, match=r"horizon\.mode.*forecaster\.compress"):
+    registry.check_horizon("flow", cfg)
+  # These have no noise that could rise: they are rolled out.
+  for name in ("regression", "energy", "shortcut"):
+    registry.check_horizon(name, cfg)
+  cfg.update(compress="none")
+  registry.check_horizon("flow", cfg)
+
+
 def test_some_training_draws_have_rising_levels():
   cfg = tiny.config()
   cfg.flow.update(rolling=0.5, noise_multiplicity=64)

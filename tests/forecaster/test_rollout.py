@@ -92,6 +92,61 @@ def test_generated_context_is_noised_and_its_level_told():
   assert 0.8 < noise.std() < 1.2 and abs(noise.mean()) < 0.3
 
 
+def _flow(**fields):
+  cfg = tiny.config()
+  cfg.sampler.chunk = 5
+  cfg.update_from_flattened_dict(fields)
+  return registry.make_forecaster("flow", cfg, SPEC, None)
+
+
+def test_no_future_is_drawn_that_is_not_returned():
+  flow = _flow()
+  network = toy.Counting(flow.network.config, SPEC.channels)
+  flow = dataclasses.replace(flow, network=network)
+  line, times = _data()
+  keys = jax.random.split(jax.random.key(0), 2)
+  long = rollout.Rollout(flow, SPEC, WINDOWS)
+  context = line[:, : SPEC.tc]
+  assert toy.count_rows(long, {}, context, times, keys, 5) == 2 * 5 * long.calls
+
+
+def test_later_windows_are_what_a_chunk_that_is_cut_gives():
+  """Which key a sample draws with has not changed with the size of chunks."""
+  flow = _flow()
+  params = tiny.random_params(flow)
+  data, (_, times) = tiny.batch(2), _data()
+  keys = jax.random.split(jax.random.key(0), 2)
+  long = rollout.Rollout(flow, SPEC, 2)
+  times = times[:, : SPEC.tc + 2 * SPEC.tf]
+  draw = jax.jit(flow.sample, static_argnums=4)
+  whole = jax.jit(long.sample, static_argnums=4)
+  out = np.asarray(whole(params, data["context"], times, keys, 3))
+  seconds = times[:, : SPEC.tc + SPEC.tf]
+  first = np.asarray(draw(params, data["context"], seconds, keys, 3))
+  np.testing.assert_array_equal(out[:, :, : SPEC.tf], first)
+  for sample in range(3):
+    own = jax.vmap(jax.random.fold_in, (0, None))(keys, sample)
+    own = jax.vmap(jax.random.fold_in, (0, None))(own, 2**20 + 1)
+    past = np.concatenate([data["context"], first[:, sample]], axis=1)
+    later = times[:, SPEC.tf :] - times[:, SPEC.tf : SPEC.tf + 1]
+    second = draw(params, past[:, SPEC.tf :], later, own, 1)
+    np.testing.assert_allclose(
+      out[:, sample, SPEC.tf :], second[:, 0], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["flow", "ddpm", "shortcut"])
+def test_context_noise_that_was_not_trained_is_refused(name):
+  cfg = tiny.config()
+  forecaster = registry.make_forecaster(name, cfg, SPEC, None)
+  with pytest.raises(ValueError, match=r"horizon\.context_level is 0\.1"):
+    rollout.Rollout(forecaster, SPEC, 2, context_level=0.1)
+  cfg.flow.context_noise = 0.2
+  trained = registry.make_forecaster(name, cfg, SPEC, None)
+  assert trained.context_noise == 0.2
+  rollout.Rollout(trained, SPEC, 2, context_level=0.1)
+
+
 @pytest.mark.parametrize("windows", [0, -1])
 def test_no_window_is_refused(windows):
   with pytest.raises(ValueError, match="windows"):

@@ -81,7 +81,10 @@ BUILT = {
   "vae": ({"compress": "vae(4)"}, [compressed.CompressedForecaster, FLOW]),
   "ensemble": ({"ensemble": 2}, [ensemble.DeepEnsemble, FLOW]),
   "rollout": ({}, [rollout.Rollout, FLOW]),
-  "pyramid": ({"horizon.mode": "pyramid"}, [pyramid.Pyramid, FLOW]),
+  "pyramid": (
+    {"horizon.mode": "pyramid", "flow.rolling": 0.5},
+    [pyramid.Pyramid, FLOW],
+  ),
   "all": (
     {
       "normalize.target_transform": "residual_model",
@@ -209,8 +212,8 @@ def fixture_plain_loss():
   return _loss(_config())
 
 
-def _loss(cfg):
-  forecaster = registry.make_forecaster("flow", cfg, SPEC, _statistics())
+def _loss(cfg, name="flow"):
+  forecaster = registry.make_forecaster(name, cfg, SPEC, _statistics())
   params = tiny.random_params(forecaster)
   loss = jax.jit(forecaster.loss)(params, tiny.batch(3), jax.random.key(1))
   return np.asarray(loss[0])
@@ -255,6 +258,52 @@ def test_switch_of_the_sampler_changes_its_table(fields, calls):
   assert new.coefficients.shape != old.coefficients.shape or not np.allclose(
     new.coefficients, old.coefficients
   )
+
+
+@pytest.mark.parametrize(
+  ("fields", "word"),
+  [
+    ({"churn": 1.0}, "sampler.churn is 1.0.*'dpmpp_2m'"),
+    ({"eta": 0.5, "name": "heun"}, "sampler.eta is 0.5.*'heun'"),
+    ({"noise_inflation": 1.05}, "sampler.noise_inflation is 1.05"),
+    (
+      {"noise_inflation": 1.05, "name": "sde"},
+      "sampler.noise_inflation is 1.05.*'sde' with",
+    ),
+  ],
+)
+def test_switch_that_the_sampler_ignores_is_refused(fields, word):
+  cfg = _config()
+  cfg.sampler.update(fields)
+  with pytest.raises(ValueError, match=rf"forecaster\.{word}"):
+    registry.make_forecaster("flow", cfg, SPEC, None)
+  # The sampler is that of `flow`.
+  registry.make_forecaster("ddpm", cfg, SPEC, None)
+
+
+def test_eta_of_the_ancestral_sampler_is_refused():
+  cfg = _config(**{"ddpm.sampler": "ancestral", "ddpm.eta": 0.5})
+  with pytest.raises(ValueError, match=r"forecaster\.ddpm\.eta is 0\.5"):
+    registry.make_forecaster("ddpm", cfg, SPEC, None)
+
+
+@pytest.mark.parametrize(
+  ("name", "field", "value"),
+  [
+    ("ddpm", "flow.context_noise", 0.5),
+    ("ddpm", "flow.noise_multiplicity", 2),
+    ("shortcut", "flow.context_noise", 0.5),
+    ("shortcut", "flow.shift", "3"),
+  ],
+)
+def test_switches_of_flow_that_others_heed_change_their_loss(
+  name, field, value
+):
+  before, after = (
+    _loss(_config(**fields), name) for fields in ({}, {field: value})
+  )
+  assert np.all(np.isfinite(after))
+  assert np.all(np.abs(after / before - 1) > 1e-4)
 
 
 def test_tokens_keep_their_size_beside_a_large_constant():

@@ -39,10 +39,14 @@ def _expected(context, future):
   }
 
 
-def _check(found, expected):
+# forecaster.md test 13.
+TOLERANCE = 1e-6
+
+
+def _check(found, expected, tolerance=TOLERANCE):
   for name, value in expected.items():
     np.testing.assert_allclose(
-      getattr(found, name), value, rtol=2e-5, atol=2e-5, err_msg=name
+      getattr(found, name), value, rtol=tolerance, atol=tolerance, err_msg=name
     )
 
 
@@ -50,6 +54,16 @@ def test_statistics_of_channels(write, latents):
   found = scales.compute_scales(write())
   _check(found, _expected(*latents))
   assert found.codec is None
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, NUM_CLIPS])
+def test_order_and_batches_do_not_matter(latents, batch_size):
+  order = np.random.default_rng(batch_size).permutation(NUM_CLIPS)
+  accumulator = scales.ScalesAccumulator()
+  for start in range(0, NUM_CLIPS, batch_size):
+    rows = order[start : start + batch_size]
+    accumulator.update(*(part[rows].astype(np.float32) for part in latents))
+  _check(accumulator.finish(), _expected(*latents))
 
 
 def _compute(store, components):
@@ -74,7 +88,11 @@ def test_statistics_of_components(write, latents, components):
   np.testing.assert_allclose(codec.total, variances.sum(), rtol=1e-6)
   basis, center = (np.float64(x) for x in (codec.basis, codec.center))
   np.testing.assert_allclose(center, rows.mean(0), rtol=1e-5)
-  _check(found, _expected(*((x - center) @ basis for x in latents)))
+  encoded = (np.float64(codec.encode(np.float32(x))) for x in latents)
+  _check(found, _expected(*encoded))
+  # The codec makes components in float32.
+  expected = _expected(*((x - center) @ basis for x in latents))
+  _check(found, expected, 2e-5)
   if components == 5:
     back = codec.decode(codec.encode(np.float32(rows)))
     np.testing.assert_allclose(back, rows, atol=1e-5)
