@@ -9,13 +9,38 @@ number of processes, whatever number trained.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from forecasting import experiment, validation
+from forecasting import experiment, same_run, validation
 from forecasting import main as main_lib
 from forecasting.training import distributed, preemption, steps
+
+
+def run(config: ConfigDict, workdir: Path) -> Path | None:
+  """Scores the newest checkpoint of a workdir.
+
+  Args:
+    config: of the run that trained it, but for what may change
+      (`same_run.MAY_CHANGE`).
+    workdir: of that run.
+
+  Returns:
+    Path of the report; None in other processes than the first.
+
+  Raises:
+    ValueError: the config cannot run, or is not that of the checkpoint; lists
+      every problem.
+    OSError: the workdir cannot be written.
+    FileNotFoundError: a checkpoint, weights or latents are missing.
+  """
+  validation.validate(config)
+  same_run.check_config(config, workdir)
+  validation.check_workdir(workdir)
+  steps.enable_compilation_cache(config.compiled, workdir)
+  return main_lib.evaluate(experiment.open_experiment(config, workdir), workdir)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -26,11 +51,7 @@ def main(argv: Sequence[str]) -> None:
   distributed.initialize()
   config = _CONFIG.value
   workdir = main_lib.default_workdir(config, _WORKDIR.value)
-  validation.validate(config)
-  validation.check_workdir(workdir)
-  steps.enable_compilation_cache(config.compiled, workdir)
-  run_ = experiment.open_experiment(config, workdir)
-  if report := main_lib.evaluate(run_, workdir):
+  if report := run(config, workdir):
     print(f"report: {report}")
 
 
