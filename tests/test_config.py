@@ -69,6 +69,12 @@ def test_every_model_of_the_paper_has_a_config_of_every_task():
   assert {path.stem for path in PAPER} == expected
 
 
+@pytest.mark.parametrize("model", presets.MODELS)
+def test_smoke_takes_the_tiny_backbone_of_a_model_s_own_family(model):
+  backbone, tiny, _ = presets.MODELS[model]
+  assert backbone.startswith(f"{tiny.removesuffix('_tiny')}_")
+
+
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
 def test_the_paper_s_settings_reach_its_configs(path):
   model, _, task = path.stem.rpartition("_")
