@@ -25,7 +25,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from forecasting import evaluator, experiment
+from forecasting import evaluator, experiment, same_run
 from forecasting.forecaster_config import sampler_config
 from forecasting.report.missing_variance import FILE_NAME
 from forecasting.report.results import Row, score
@@ -109,13 +109,14 @@ def measure(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     Task to `decompose`.
 
   Raises:
-    ValueError: the run has no 'flow'.
+    ValueError: the run has no 'flow', or was trained with another config.
   """
   if "flow" not in config.forecasters:
     raise ValueError(
       f"forecasters = {tuple(config.forecasters)}: the diagnosis of calibration"
       " takes samples of 'flow' with two samplers, so it has to be among them"
     )
+  same_run.check_config(config, workdir)
   step, params = checkpoint.restore_ema(workdir)
   plain = ConfigDict(config.to_dict())
   plain.update(forecasters=("flow",), baselines=("oracle_future",))

@@ -5,7 +5,6 @@ may be two, as when they were replaced or a config file was edited.
 """
 
 import functools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 from forecasting.backbones.encode import find_checkpoint
 from forecasting.backbones.weights import file_digest
 from forecasting.backbones.zoo import get_spec
-from forecasting.readouts_from import flat
+from forecasting.same_run import flat
 
 # Places that say nothing about what is there, or whose content is told apart.
 # The folders of data and latents made elsewhere remain: nothing else names
@@ -38,7 +37,7 @@ def identify(arguments: Sequence[str]) -> dict[str, Any]:
     FileNotFoundError: the weights are gone.
   """
   config = _resolve(arguments)
-  fields = flat(json.loads(json.dumps(config.to_dict())))
+  fields = flat(config)
   for name in _PLACES:
     fields.pop(name, None)
   # The cell of the same study, wherever that lies.

@@ -9,14 +9,42 @@ number of processes, whatever number trained.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from forecasting import experiment, validation
+from forecasting import experiment, same_run, validation
 from forecasting import main as main_lib
 from forecasting.training import distributed, preemption, steps
 from forecasting.training import workdir as workdir_lib
+
+
+def run(config: ConfigDict, workdir: Path) -> Path | None:
+  """Scores the newest checkpoint of a workdir.
+
+  Args:
+    config: of the run that trained it, but for what may change
+      (`same_run.MAY_CHANGE`).
+    workdir: of that run.
+
+  Returns:
+    Path of the report; None in other processes than the first.
+
+  Raises:
+    ValueError: the config cannot run, or is not that of the checkpoint; lists
+      every problem.
+    OSError: the workdir cannot be written.
+    FileNotFoundError: a checkpoint, weights or latents are missing.
+  """
+  validation.validate(config)
+  same_run.check_config(config, workdir)
+  validation.check_workdir(workdir)
+  # It writes what training writes at its end: rows, panels, report.
+  with workdir_lib.held(workdir):
+    steps.enable_compilation_cache(config.compiled, workdir)
+    run_ = experiment.open_experiment(config, workdir)
+    return main_lib.evaluate(run_, workdir)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -27,14 +55,7 @@ def main(argv: Sequence[str]) -> None:
   distributed.initialize()
   config = _CONFIG.value
   workdir = main_lib.default_workdir(config, _WORKDIR.value)
-  validation.validate(config)
-  validation.check_workdir(workdir)
-  # It writes what training writes at its end: rows, panels, report.
-  with workdir_lib.held(workdir):
-    steps.enable_compilation_cache(config.compiled, workdir)
-    run_ = experiment.open_experiment(config, workdir)
-    report = main_lib.evaluate(run_, workdir)
-  if report:
+  if report := run(config, workdir):
     print(f"report: {report}")
 
 

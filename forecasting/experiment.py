@@ -6,7 +6,6 @@ alike.
 
 import dataclasses
 import itertools
-import json
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from forecasting import (
   evaluator,
   extract,
   readouts_from,
+  same_run,
   scoring,
   trainees,
 )
@@ -288,8 +288,9 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
     workdir: of the run.
 
   Raises:
-    ValueError: a task whose labels the data does not have, or readouts of
-      another run that are not trained yet.
+    ValueError: a task whose labels the data does not have, readouts of
+      another run that do not fit or are not trained yet, or checkpoints that
+      were trained on other latents.
   """
   trained = readouts_from.load(config)
   stores = _open_stores(config, workdir)
@@ -303,6 +304,8 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
         f"tasks: {task!r} needs the labels {sorted(missing)}, which "
         f"{found.dataset} ({split}) does not have; choose other tasks or data"
       )
+  same_run.check_latents(same_run.identity(stores["train"]), workdir)
+  readouts_from.check_latents(config, stores["train"])
   slots, h, w, channels = manifest.clip_shape
   context_slots = manifest.context_shape[0]
   return Experiment(
@@ -323,6 +326,15 @@ def _open_stores(config: ConfigDict, workdir: Path) -> dict[str, LatentStore]:
   """
   if config.latents.path is None:
     backbone = encoders.load(config)
+    # Before latents are extracted that no checkpoint belongs to.
+    same_run.check_latents(
+      {
+        "backbone": backbone.spec.name,
+        "weights_digest": backbone.weights_digest,
+        "context_mode": backbone.context_mode,
+      },
+      workdir,
+    )
     splits = ["train", "eval"]
     if config.data.name == "mujoco_scenes" and config.data.future_contexts:
       splits.append("futures")
@@ -350,14 +362,6 @@ def _open_stores(config: ConfigDict, workdir: Path) -> dict[str, LatentStore]:
           f"data.{field}={found}"
         )
   return stores
-
-
-def save_config(config: ConfigDict, workdir: Path) -> None:
-  """Writes the whole config beside the results, as JSON."""
-  text = json.dumps(config.to_dict(), indent=1, sort_keys=True)
-  partial = workdir / "config.json.tmp"
-  partial.write_text(text + "\n")
-  partial.rename(workdir / "config.json")
 
 
 def git_revision() -> str:

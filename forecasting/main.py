@@ -15,7 +15,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from forecasting import experiment, validation
+from forecasting import experiment, same_run, validation
 from forecasting.latents import pipeline
 from forecasting.report import page, results
 from forecasting.samples.panels import Panels
@@ -41,18 +41,21 @@ def run(config: ConfigDict, workdir: Path) -> Path | None:
     Path of the report; None in other processes than the first.
 
   Raises:
-    ValueError: the config cannot run; lists every problem.
+    ValueError: the config cannot run, or is not that of the checkpoints in
+      the workdir; lists every problem.
     OSError: the workdir cannot be written, or another run is there.
     FileNotFoundError: weights or latents are missing.
     FloatingPointError: a loss is not finite.
   """
   validation.validate(config)
+  same_run.check_config(config, workdir)
   validation.check_workdir(workdir)
   with workdir_lib.held(workdir):
-    if jax.process_index() == 0:
-      experiment.save_config(config, workdir)
     steps.enable_compilation_cache(config.compiled, workdir)
     run_ = experiment.open_experiment(config, workdir)
+    # Not before: it says what the checkpoints beside it were trained with.
+    if jax.process_index() == 0:
+      same_run.save_config(config, workdir)
     train(run_, workdir)
     return evaluate(run_, workdir)
 
@@ -60,6 +63,7 @@ def run(config: ConfigDict, workdir: Path) -> Path | None:
 def train(run_: experiment.Experiment, workdir: Path) -> None:
   """Trains all readouts and forecasters side by side, or resumes."""
   config = run_.config
+  same_run.save_latents(run_.stores["train"], workdir)
   batches = pipeline.train_batches(
     run_.stores["train"],
     config.train.batch_size,

@@ -145,7 +145,7 @@ MODELS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
   "videoprism": ("videoprism_g", "videoprism_tiny", _LONG),
   "vjepa": ("vjepa_l", "vjepa_tiny", {}),
   "videomae": ("videomae_h", "videomae_tiny", {}),
-  "videomae_v2": ("videomaev2_g", "videomae_tiny", {}),
+  "videomae_v2": ("videomaev2_g", "videomaev2_tiny", {}),
   "4ds_h": ("4ds_h", "4ds_tiny", {}),
   "4ds_e": ("4ds_e", "4ds_tiny", {}),
   "walt": ("walt_419m", "walt_tiny", {}),

@@ -8,11 +8,11 @@ and leaves less to chance between them.
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
-from forecasting import trainees
+from forecasting import same_run, trainees
+from forecasting.latents.store import LatentStore
 from forecasting.shapes import Params
 from forecasting.training import checkpoint
 
@@ -25,8 +25,8 @@ _FIELDS = (
   "data.num_frames",
   "data.num_context",
 )
-# Fields that nothing read, which configs of older runs still hold.
-_REMOVED = ("readout.num_points", "readout.num_boxes")
+# Of a manifest, what makes latents alike of whatever clips.
+_LATENTS = ("backbone", "weights_digest", "layer", "context_mode")
 
 
 def problems(config: ConfigDict) -> Iterator[str]:
@@ -35,7 +35,7 @@ def problems(config: ConfigDict) -> Iterator[str]:
     return
   if not config.forecasters:
     yield "forecasters is empty: readout.from_run leaves nothing to train"
-  path = Path(config.readout.from_run) / "config.json"
+  path = Path(config.readout.from_run) / same_run.CONFIG
   try:
     other = json.loads(path.read_text())
   except (OSError, ValueError) as error:
@@ -46,13 +46,14 @@ def problems(config: ConfigDict) -> Iterator[str]:
     return
   if missing := sorted(set(config.tasks) - set(other.get("tasks", ()))):
     yield f"readout.from_run: {path.parent} has no readouts of {missing}"
-  own, other = flat(config.to_dict()), flat(other)
-  for name in sorted(own.keys() | other.keys()):
-    if _matters(name) and own.get(name) != other.get(name):
-      yield (
-        f"readout.from_run: {name} = {own.get(name)!r}, but the readouts in"
-        f" {path.parent} were trained with {other.get(name)!r}"
-      )
+  differing = same_run.differences(
+    same_run.flat(other), same_run.flat(config), _matters
+  )
+  for name, (theirs, own) in differing.items():
+    yield (
+      f"readout.from_run: {name} = {own!r}, but the readouts in"
+      f" {path.parent} were trained with {theirs!r}"
+    )
 
 
 def load(config: ConfigDict) -> dict[str, Params]:
@@ -81,22 +82,37 @@ def load(config: ConfigDict) -> dict[str, Params]:
   return params
 
 
-def _matters(name: str) -> bool:
-  if name == "readout.from_run" or name in _REMOVED:
-    return False
-  return any(f"{name}.".startswith(f"{field}.") for field in _FIELDS)
+def check_latents(config: ConfigDict, store: LatentStore) -> None:
+  """Refuses readouts that were trained on latents of another kind.
 
-
-def flat(value: Any, name: str = "") -> dict[str, Any]:
-  """Returns dotted field to value, tuples as lists, as JSON has them.
+  Runs of older versions did not say what they were trained on.
 
   Args:
-    value: a config as nested dicts.
-    name: of the value, dotted.
+    config: of the run that takes the readouts.
+    store: of its training split.
+
+  Raises:
+    ValueError: names every field that differs.
   """
-  if not isinstance(value, dict):
-    return {name: list(value) if isinstance(value, tuple) else value}
-  found = {}
-  for key, item in value.items():
-    found |= flat(item, f"{name}.{key}" if name else key)
-  return found
+  if not config.readout.from_run:
+    return
+  workdir = Path(config.readout.from_run)
+  own = same_run.identity(store)
+  differing = same_run.differences(
+    same_run.trained_on(workdir), own, _LATENTS.__contains__
+  )
+  if differing:
+    listing = "; ".join(
+      f"{field} {theirs!r}, those of this run have {own!r}"
+      for field, (theirs, own) in differing.items()
+    )
+    raise ValueError(
+      f"readout.from_run: the readouts in {workdir} were trained on latents"
+      f" with {listing}. Use the same backbone and weights"
+      " (backbone.checkpoint, latents.path), or let this run train its own"
+      " readouts with readout.from_run=''"
+    )
+
+
+def _matters(name: str) -> bool:
+  return name != "readout.from_run" and same_run.is_within(name, _FIELDS)

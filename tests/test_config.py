@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_run
 
 from forecasting import config as config_lib
 from forecasting import presets, validation
@@ -67,6 +68,12 @@ def test_every_config_validates_and_names_its_command(path, variant, tmp_path):
 def test_every_model_of_the_paper_has_a_config_of_every_task():
   expected = {f"{m}_{t}" for m in presets.MODELS for t in config_lib.TASK_NAMES}
   assert {path.stem for path in PAPER} == expected
+
+
+@pytest.mark.parametrize("model", presets.MODELS)
+def test_smoke_takes_the_tiny_backbone_of_a_model_s_own_family(model):
+  backbone, tiny, _ = presets.MODELS[model]
+  assert backbone.startswith(f"{tiny.removesuffix('_tiny')}_")
 
 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
@@ -183,6 +190,63 @@ def test_an_unknown_variant_is_refused():
       {"forecaster__model__head_width": 100},
       ["forecaster.model.head_width 100"],
     ),
+    (
+      {"forecaster__model__head_width": -32},
+      ["forecaster.model.head_width = -32", "-1, 0 or a positive"],
+    ),
+    ({"data__futures_per_context": 0}, ["data.futures_per_context = 0"]),
+    ({"data__workers": -1}, ["data.workers = -1", "0 or a positive"]),
+    ({"data__eval_fraction": 1.0}, ["data.eval_fraction = 1.0", "between"]),
+    ({"data__eval_fraction": 0.0}, ["data.eval_fraction = 0.0", "between"]),
+    ({"data__future_contexts": -1}, ["data.future_contexts = -1"]),
+    ({"data__horizon_clips": 0}, ["data.horizon_clips = 0", "positive"]),
+    ({"data__max_recordings": 0}, ["data.max_recordings = 0", "None or"]),
+    ({"readout__query_hidden": 0}, ["readout.query_hidden = 0", "positive"]),
+    ({"readout__train_queries": -1}, ["readout.train_queries = -1"]),
+    ({"readout__train_tracks": -1}, ["readout.train_tracks = -1"]),
+    ({"readout__heads__boxes": 0}, ["readout.heads.boxes = 0", "positive"]),
+    ({"readout__output_scale": 0.0}, ["readout.output_scale", "positive"]),
+    ({"readout__ema_decay": 1.0}, ["readout.ema_decay = 1.0", "below 1"]),
+    ({"readout__patch": (2, 8, 0)}, ["readout.patch = (2, 8, 0)", "positive"]),
+    ({"readout__patch": (2, 8, 7)}, ["(2, 8, 7)", "readout.patch"]),
+    (
+      {"readout__optimizer__warmup_steps": -1},
+      ["readout.optimizer.warmup_steps = -1"],
+    ),
+    ({"forecaster__ema_decay": 1.5}, ["forecaster.ema_decay = 1.5", "below"]),
+    ({"forecaster__vae__ema_decay": -0.1}, ["forecaster.vae.ema_decay = -0.1"]),
+    ({"forecaster__optimizer__b2": 1.0}, ["forecaster.optimizer.b2 = 1.0"]),
+    (
+      {"forecaster__sampler__t_min": 0.6, "forecaster__sampler__t_max": 0.5},
+      ["t_min = 0.6", "t_max = 0.5", "0 < t_min < t_max < 1"],
+    ),
+    ({"forecaster__sampler__t_max": 1.1}, ["t_max = 1.1", "t_max < 1"]),
+    ({"forecaster__sampler__t_min": 0.0}, ["t_min = 0.0", "0 < t_min"]),
+    ({"forecaster__sampler__t_min": 2.0}, ["sampler.t_min = 2.0"]),
+    ({"forecaster__sampler__chunk": 0}, ["sampler.chunk = 0", "positive"]),
+    ({"forecaster__sampler__eta": 1.5}, ["sampler.eta = 1.5", "from 0 to 1"]),
+    ({"forecaster__sampler__churn": -1.0}, ["sampler.churn = -1.0"]),
+    (
+      {"forecaster__sampler__guidance": 1.0},
+      ["forecaster.sampler.guidance", "forecaster.flow.context_dropout"],
+    ),
+    (
+      {"forecaster__flow__noise_multiplicity": 0},
+      ["forecaster.flow.noise_multiplicity = 0", "positive"],
+    ),
+    ({"forecaster__ddpm__steps": 0}, ["forecaster.ddpm.steps = 0"]),
+    (
+      {"forecaster__ddpm__steps": 1001},
+      ["forecaster.ddpm.steps = 1001", "forecaster.ddpm.levels = 1000"],
+    ),
+    ({"forecaster__shortcut__steps": 3}, ["shortcut.steps is 3", "power"]),
+    (
+      {"forecaster__shortcut__steps": 128},
+      ["shortcut.steps is 128", "shortcut.finest = 64"],
+    ),
+    ({"forecaster__shortcut__finest": 48}, ["shortcut.finest is 48", "power"]),
+    ({"forecaster__compress": "pca(500)"}, ["'pca(500)'", "128 channels"]),
+    ({"forecaster__compress": "vae(500)"}, ["'vae(500)'", "128 channels"]),
   ],
   ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -191,6 +255,46 @@ def test_a_mistake_is_named_with_its_field_and_a_way_out(changes, words):
     validation.validate(quick(**changes))
   for word in words:
     assert word in str(error.value)
+
+
+_SWITCHES = [
+  {"forecaster__compress": "pca(8)"},
+  {"forecaster__compress": "vae(8)", "forecaster__ensemble": 2},
+  {"forecaster__normalize__stats": "per_element"},
+  {"forecaster__normalize__target_transform": "residual_linear"},
+  {"forecaster__normalize__target_transform": "residual_model"},
+  {"data__horizon_frames": 28, "forecaster__horizon__mode": "pyramid"},
+]
+
+
+@pytest.mark.parametrize("changes", _SWITCHES, ids=lambda x: next(iter(x)))
+def test_all_forecasters_are_built_on_shapes(changes):
+  cfg = quick(
+    forecasters=validation.FORECASTERS,
+    baselines=tuple(set(validation.BASELINES) - {"native"}),
+    **changes,
+  )
+  validation.validate(cfg)
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"forecaster__compress": "pca(9)"}, r"'pca\(9\)': .* have 8 channels"),
+    ({"forecaster__model__patch": 4}, r"patch = 4 does not .* grid \(2, 2\)"),
+  ],
+)
+def test_settings_have_to_fit_latents_written_elsewhere(
+  changes, words, tmp_path
+):
+  tiny_run.write_latents(tmp_path)
+  path = {"latents__path": str(tmp_path)}
+  validation.validate(quick(**path))
+  with pytest.raises(ValueError, match=words):
+    validation.validate(quick(**path, **changes))
+  (tmp_path / "train" / "manifest.json").unlink()
+  with pytest.raises(ValueError, match=r"latents\.path: .*does not exist"):
+    validation.validate(quick(**path))
 
 
 def test_the_narrowest_heads_are_accepted_and_make_a_network():

@@ -8,7 +8,7 @@ import pytest
 import tiny_run
 
 from forecasting import config as config_lib
-from forecasting import readouts_from
+from forecasting import experiment, readouts_from
 from forecasting.training.log import METRICS, read_metrics
 
 
@@ -35,6 +35,12 @@ def test_forecasters_and_scores_are_those_of_the_other_run(runs):
   both, taken = map(tiny_run.scores, runs)
   assert len(taken) > 100
   assert taken == both
+
+
+def test_both_say_what_they_were_trained_on(runs):
+  latents = json.loads((runs[0] / "trained_on.json").read_text())
+  assert (latents["backbone"], latents["num_clips"]) == ("noise", 16)
+  assert json.loads((runs[1] / "trained_on.json").read_text()) == latents
 
 
 def test_only_the_forecaster_is_trained(runs):
@@ -93,6 +99,39 @@ def test_configs_of_older_runs_are_understood(tmp_path):
 def test_other_readouts_are_refused(runs, fields, words):
   (problem,) = readouts_from.problems(_config(runs[0], **fields))
   assert re.search(words, problem)
+
+
+@pytest.mark.parametrize(
+  ("about", "words"),
+  [
+    ({"weights_digest": "other"}, "weights_digest 'external', .* 'other'"),
+    ({"layer": "block 2 of 4"}, "layer 'external', .* 'block 2 of 4'"),
+  ],
+)
+def test_readouts_of_other_latents_are_refused(runs, tmp_path, about, words):
+  """Also where the folder has the name that it had."""
+  path = tmp_path / "latents"
+  tiny_run.write_latents(path, **about)
+  config = _config(runs[0])
+  with config.unlocked():
+    config.latents.path = str(path)
+  with pytest.raises(ValueError, match=words) as error:
+    experiment.open_experiment(config, tmp_path / "new")
+  assert str(runs[0]) in str(error.value)
+  assert "readout.from_run=''" in str(error.value)
+  assert not (tmp_path / "new").exists()
+
+
+def test_a_run_of_an_older_version_is_not_asked_for_its_latents(runs, tmp_path):
+  (tmp_path / "old").mkdir()
+  for name in ("checkpoints", "config.json"):
+    (tmp_path / "old" / name).symlink_to(runs[0] / name)
+  tiny_run.write_latents(tmp_path / "latents", weights_digest="other")
+  config = _config(runs[0])
+  with config.unlocked():
+    config.readout.from_run = str(tmp_path / "old")
+    config.latents.path = str(tmp_path / "latents")
+  experiment.open_experiment(config, tmp_path / "new")
 
 
 def test_readouts_in_training_are_refused(runs):

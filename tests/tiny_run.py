@@ -1,5 +1,6 @@
 """A run of seconds on latents of noise, in any number of processes."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from forecasting import config as config_lib
 from forecasting.latents import store
 from forecasting.report import results
 from forecasting.training import checkpoint
@@ -30,12 +32,13 @@ FIELDS = {
 }
 
 
-def write_latents(folder, poisoned=()):
+def write_latents(folder, poisoned=(), **about):
   """Writes stores of 16 and 7 clips.
 
   Args:
     folder: gets `train` and `eval`.
     poisoned: clips for training whose boxes are not a number.
+    **about: further fields of their manifests.
   """
   for split, count in (("train", 16), ("eval", 7)):
     rng = np.random.default_rng(count)
@@ -64,7 +67,24 @@ def write_latents(folder, poisoned=()):
       split=split,
       context_mode="crop_pos",
       num_context=4,
+      **about,
     )
+
+
+def config(**fields):
+  """Returns the config of `command`, for runs in this process.
+
+  Args:
+    **fields: replaced, beside those of `FIELDS`.
+  """
+  cfg = config_lib.experiment("4ds_tiny", "boxes")("smoke")
+  texts = {
+    name: ast.literal_eval(value) if isinstance(value, str) else value
+    for name, value in FIELDS.items()
+  }
+  with cfg.unlocked():
+    cfg.update_from_flattened_dict(texts | fields)
+  return cfg
 
 
 def command(binary, workdir, fields, layout=ALONE, flags=()):

@@ -15,6 +15,7 @@ from forecasting.shapes import Array
 CONDITIONINGS = ("joint_asym", "joint_full", "cross")
 ATTENTIONS = ("full", "factorized")
 SCANS = ("default", "always", "never")
+DTYPES = ("default", "bfloat16", "float32")
 # What a block keeps for the backward pass; it computes the rest again.
 REMATS = {
   "none": None,  # all is kept
@@ -77,7 +78,7 @@ class DenoiserConfig:
       ("remat", ("default", *REMATS)),
       ("conditioning", CONDITIONINGS),
       ("attention", ATTENTIONS),
-      ("dtype", ("default", "bfloat16", "float32")),
+      ("dtype", DTYPES),
       ("scan", SCANS),
     ):
       if getattr(self, field) not in allowed:

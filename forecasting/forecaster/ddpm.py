@@ -8,6 +8,7 @@ Source: forecaster.md 5.3; Ho et al. 2020, Nichol & Dhariwal 2021, Salimans & Ho
 2022. Which of these the paper used, it does not say.
 """
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -17,6 +18,8 @@ from forecasting.forecaster.denoiser import Denoiser
 from forecasting.forecaster.diffusion import DiffusionForecaster
 from forecasting.forecaster.schedule import COSINE, to_linear
 from forecasting.forecaster.transforms import Transform
+
+SAMPLERS = ("ddim", "ancestral")
 
 
 def cosine_grid(levels: int, steps: int) -> np.ndarray:
@@ -38,8 +41,10 @@ def cosine_grid(levels: int, steps: int) -> np.ndarray:
       f" forecaster.ddpm.levels = {levels}."
     )
   index = np.round(np.linspace(levels - 1, 0, steps))
-  times = to_linear(COSINE, (index + 0.5) / levels)
-  return np.append(np.asarray(times, np.float64), 0.0)
+  # Numbers also where the forecaster is made on shapes alone.
+  with jax.ensure_compile_time_eval():
+    times = np.asarray(to_linear(COSINE, (index + 0.5) / levels), np.float64)
+  return np.append(times, 0.0)
 
 
 def sampler_table(cfg: ConfigDict) -> sampler.SamplerTable:

@@ -55,6 +55,15 @@ def num_lengths(finest: int) -> int:
   return finest.bit_length()
 
 
+def check_steps(steps: int, finest: int) -> None:
+  """Raises ValueError unless `steps` is a power of two up to `finest`."""
+  if not 1 <= steps <= finest or steps & (steps - 1):
+    raise ValueError(
+      f"forecaster.shortcut.steps is {steps}: expected a power of two up to"
+      f" forecaster.shortcut.finest = {finest}."
+    )
+
+
 def combine(
   first: Float[Array, "B *A"],
   second: Float[Array, "B *A"],
@@ -111,12 +120,7 @@ class ShortcutForecaster:
   deterministic: bool = dataclasses.field(default=False, init=False)
 
   def __post_init__(self):
-    finest = len(self.grid) - 1
-    if not 1 <= self.steps <= finest or self.steps & (self.steps - 1):
-      raise ValueError(
-        f"forecaster.shortcut.steps is {self.steps}: expected a power of two"
-        f" up to forecaster.shortcut.finest = {finest}."
-      )
+    check_steps(self.steps, len(self.grid) - 1)
     objective.check_context_level(self.context_level, self.context_noise)
 
   @property

@@ -256,6 +256,16 @@ def _refuse_damage(folder: Path) -> None:
     raise OSError(damage or "its files have changed since they were written")
 
 
+def has_checkpoints(workdir: Path) -> bool:
+  """Returns whether a run has left complete checkpoints, readable or not."""
+  return bool(_steps((workdir / FOLDER).absolute()))
+
+
+def _steps(path: Path) -> list[int]:
+  """Returns the steps of the complete checkpoints in a folder."""
+  return ocp.utils.checkpoint_steps(path) if path.is_dir() else []
+
+
 def restore_ema(
   workdir: Path, names: Iterable[str] | None = None
 ) -> tuple[int, dict[str, Any]]:
@@ -275,7 +285,7 @@ def restore_ema(
   """
   path = (workdir / FOLDER).absolute()
   names = None if names is None else list(names)
-  steps = ocp.utils.checkpoint_steps(path) if path.is_dir() else []
+  steps = _steps(path)
   if not steps:
     raise FileNotFoundError(
       f"no checkpoint in {path}: train first with python -m forecasting.main "

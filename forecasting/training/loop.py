@@ -62,7 +62,8 @@ def fit(
   Raises:
     FloatingPointError: a loss or norm is not finite.
     OSError: the workdir cannot be written or is too small.
-    ValueError: trainees are misnamed or differ from those of the checkpoint.
+    ValueError: trainees are misnamed, differ from those of the checkpoint, or
+      cannot get from there to the number of steps asked for.
     SystemExit: with code 75 after SIGTERM, when the state has been saved.
   """
   check_trainees(trainees)
@@ -79,6 +80,7 @@ def fit(
       0,
       {t.name: t.create_state(mesh, keys[t.name]) for t in trainees},
     )
+    _refuse_other_ends(workdir, start, states, ends)
     if start < total:
       unmark_complete(workdir)
     log = line = None
@@ -115,6 +117,32 @@ def fit(
     if preemption.reached(total):
       raise SystemExit(RESUME_EXIT_CODE)
   return states
+
+
+def _refuse_other_ends(
+  workdir: Path,
+  start: int,
+  states: Mapping[str, TrainState],
+  ends: Mapping[str, int],
+) -> None:
+  """Raises ValueError if a trainee has done more steps, or missed some.
+
+  One that had ended before the checkpoint missed its batches since, and would
+  end with fewer updates than asked for.
+  """
+  done = {name: int(state.step) for name, state in states.items()}
+  problems = [
+    f"{name!r} was trained for {done[name]} steps, asked for are {end}"
+    for name, end in ends.items()
+    if done[name] != min(start, end)
+  ]
+  if problems:
+    raise ValueError(
+      f"--workdir={workdir} holds a checkpoint of step {start}, from which"
+      f" training cannot go on: {'; '.join(problems)}. Ask for as many steps as"
+      " before (readout.steps, forecaster.steps), for more of all trainees that"
+      " ended together, or choose another --workdir."
+    )
 
 
 def _closed_with(stack: contextlib.ExitStack, opened: Any) -> Any:

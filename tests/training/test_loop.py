@@ -215,6 +215,37 @@ def test_wrong_trainees_are_refused(tmp_path, trainees, message):
     toy_run.run(tmp_path, trainees)
 
 
+@pytest.mark.parametrize(
+  ("before", "after", "words"),
+  [
+    # Fewer steps than were trained, of the last one or of another.
+    ({"a": 6, "b": 4}, {"a": 5, "b": 4}, "'a' was trained for 6 .* are 5"),
+    ({"a": 6, "b": 4}, {"a": 6, "b": 3}, "'b' was trained for 4 .* are 3"),
+    # It was not trained while the other one went on.
+    ({"a": 6, "b": 4}, {"a": 8, "b": 8}, "'b' was trained for 4 .* are 8"),
+  ],
+)
+def test_steps_that_cannot_be_reached_are_refused(
+  before, after, words, tmp_path
+):
+  def trainees(steps):
+    return [toy_run.trainee(name, number) for name, number in steps.items()]
+
+  toy_run.run(tmp_path, trainees(before))
+  kept = steps_on_disk(tmp_path)
+  with pytest.raises(ValueError, match=f"checkpoint of step 6.*{words}"):
+    toy_run.run(tmp_path, trainees(after))
+  assert steps_on_disk(tmp_path) == kept == [6]
+  assert checkpoint.is_complete(tmp_path)
+
+
+def test_training_longer_than_before_goes_on(tmp_path):
+  toy_run.run(tmp_path, [toy_run.trainee("a", 4), toy_run.trainee("b", 4)])
+  longer = [toy_run.trainee("a", 6), toy_run.trainee("b", 5)]
+  states = toy_run.run(tmp_path, longer)
+  assert [int(states[name].step) for name in "ab"] == [6, 5]
+
+
 def test_unwritable_workdir_is_one_error(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(OSError, match=r"cannot write into --workdir=.*file/run"):
