@@ -168,7 +168,7 @@ def test_two_processes_write_their_own_files_on_the_way(
   make_workdir, monkeypatch
 ):
   """As the hosts of a study may, both at once."""
-  workdir = make_workdir()
+  workdir, _ = make_workdir()
   seen = set()
   rename = page.Path.rename
 
