@@ -78,7 +78,7 @@ def _tracks(study: Study, tasks: Sequence[str]) -> Finding:
     " pretrained models; intervals are over models drawn again, which also says"
     " how far it may hold for others",
     tuple(
-      Statistic(task, r.value, *r.over_models, note=f"r of {r.num_models}")
+      Statistic(task, r.value, *r.over_models, note=f"{r.num_models} models")
       for task, r in found.items()
     ),
   )
