@@ -21,6 +21,10 @@ from forecasting.metrics.vectors import Vectors
 # below the width of any interval.
 NUM_REPLICATES = 50
 _TOLERANCE = 1e-5
+# Percentiles of fewer replicates lie too close together: of 30, less than one
+# replicate is beyond each end of the interval. Source: our choice.
+MIN_FOR_PERCENTILES = 200
+_NORMAL = 1.959964  # standard deviations on both sides that hold 95 %
 
 
 def frechet_bootstrap(
@@ -31,9 +35,7 @@ def frechet_bootstrap(
 ) -> tuple[Interval, Float[np.ndarray, "R"]]:
   """Interval of the Fréchet distance of all samples, pooled.
 
-  Repeated clips lower the rank of a replicate and so raise its distance above
-  the estimate. The percentiles are therefore shifted by the difference between
-  the replicates' mean and the estimate. Source: our choice.
+  See `replicate_interval`; its low end is at least 0, as distances are.
 
   Args:
     vectors: rows of forecasts and truth; `vectors.first_sample()` for one
@@ -51,8 +53,39 @@ def frechet_bootstrap(
   if len(clips) < 2 or np.isnan(value):
     return Interval(value, np.nan, np.nan, len(clips)), np.array([], float)
   replicates = frechet_replicates(vectors, num_replicates, seed)
-  shifted = np.maximum(replicates - np.nanmean(replicates) + value, 0.0)
-  return percentile_interval(value, shifted, len(clips)), replicates
+  interval = replicate_interval(value, replicates, len(clips))
+  low, high = np.maximum([interval.low, interval.high], 0.0)
+  interval = Interval(value, float(low), float(high), len(clips))
+  return interval, replicates
+
+
+def replicate_interval(
+  value: float, replicates: Float[np.ndarray, "R"], num_clips: int
+) -> Interval:
+  """Interval of a Fréchet distance, or of a difference of two.
+
+  Repeated clips lower the rank of a replicate and so raise its distance above
+  the estimate. The percentiles are therefore shifted by the difference between
+  the replicates' mean and the estimate. Of fewer than `MIN_FOR_PERCENTILES` the
+  standard deviation is taken instead, as that of a normal distribution around
+  the estimate. Source: our choice.
+
+  Args:
+    value: the estimate from all clips.
+    replicates: estimates from resampled clips; NaN values are left out.
+    num_clips: clips that were resampled.
+
+  Returns:
+    The interval at the level of `percentile_interval`; NaN ends for fewer than
+    2 replicates.
+  """
+  known = replicates[~np.isnan(replicates)]
+  if len(known) < 2:
+    return Interval(value, np.nan, np.nan, num_clips)
+  if len(known) < MIN_FOR_PERCENTILES:
+    half = _NORMAL * float(known.std(ddof=1))
+    return Interval(value, value - half, value + half, num_clips)
+  return percentile_interval(value, known - known.mean() + value, num_clips)
 
 
 def frechet_replicates(

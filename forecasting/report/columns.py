@@ -106,24 +106,6 @@ def order_tasks(rows: Iterable[Row]) -> list[str]:
   return sorted(found, key=lambda task: order.get(task, len(order)))
 
 
-def best_rows(column: Column, rows: Sequence[Row]) -> set[int]:
-  """Returns the positions of the best rows, oracles apart.
-
-  A Fréchet distance over more rows is less biased, so where a column says so
-  only the forecasts with the most samples compete.
-  """
-  competing = [i for i, row in enumerate(rows) if row.get("kind") != "oracle"]
-  if column.same_samples:
-    most = max((rows[i]["num_samples"] for i in competing), default=0)
-    competing = [i for i in competing if rows[i]["num_samples"] == most]
-  distances = {i: column.distance(rows[i]) for i in competing}
-  distances = {i: d for i, d in distances.items() if math.isfinite(d)}
-  if not distances:
-    return set()
-  best = min(distances.values())
-  return {i for i, distance in distances.items() if distance == best}
-
-
 @dataclasses.dataclass(frozen=True)
 class NumberFormat:
   """Writes the numbers of one column alike.

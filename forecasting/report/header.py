@@ -20,7 +20,8 @@ when equal to the truth's (small type). <b>Energy score</b> and <b>CRPS</b> are
 fair for any S. <b>Spread-skill</b> is 1 when the samples' spread equals the
 error of their mean; below 1 they are too alike.</p>
 <p>Arrows: ↑ higher is better, ↓ lower, →1 closer to one, →truth closer to the
-truth. <b>Bold and underlined</b>: best of the column, oracle apart. Small type
+truth. <b>Bold and underlined</b>: the best of the column, oracle apart, and all
+that are not significantly worse, as the note below each table says. Small type
 in brackets: 95 % bootstrap interval over clips. A factor such as ×10⁻³ in a
 heading multiplies the whole column.</p>
 """

@@ -7,6 +7,7 @@ the numbers behind it, unrounded.
 import csv
 import html
 import io
+import unicodedata
 from collections.abc import Sequence
 
 from forecasting.report import columns as cols
@@ -111,29 +112,80 @@ def _bracket(text: str) -> str:
 
 
 _LATEX = {
+  "\\": r"\textbackslash{}",
+  "~": r"\textasciitilde{}",
+  "^": r"\textasciicircum{}",
   "&": r"\&",
   "%": r"\%",
   "_": r"\_",
   "#": r"\#",
+  "$": r"\$",
+  "{": r"\{",
+  "}": r"\}",
+  "<": "$<$",
+  ">": "$>$",
+  "|": "$|$",
   "↑": r"$\uparrow$",
   "↓": r"$\downarrow$",
   "→": r"$\to$ ",
   "×": r"$\times$",
   "±": r"$\pm$",
+  "≤": r"$\leq$",
+  "≥": r"$\geq$",
+  "≈": r"$\approx$",
+  "−": "$-$",
+  "∞": r"$\infty$",
   "†": r"$^\dagger$",
   "–": "--",
-  "…": r"\dots",
+  "—": "---",
+  "…": r"\dots{}",
   "·": r"$\cdot$",
+  "°": r"$^\circ$",
   "δ": r"$\delta$",
-  "₁": r"$_1$",
+  "Δ": r"$\Delta$",
+  "µ": r"$\mu$",
+  "μ": r"$\mu$",
+  "σ": r"$\sigma$",
   "⁻": r"$^{-}$",
-  "²": r"$^2$",
-} | {c: rf"$^{n}$" for n, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹") if n != 2}
+  "‘": "`",
+  "’": "'",
+  "“": "``",
+  "”": "''",
+  "\u00a0": "~",
+}
+_LATEX |= {c: rf"$^{n}$" for n, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+_LATEX |= {c: rf"$_{n}$" for n, c in enumerate("₀₁₂₃₄₅₆₇₈₉")}
+# Marks that Unicode puts behind a letter and LaTeX before it.
+_ACCENTS = {
+  "\u0300": "`",
+  "\u0301": "'",
+  "\u0302": "^",
+  "\u0303": "~",
+  "\u0308": '"',
+  "\u030a": "r",
+  "\u030c": "v",
+  "\u0327": "c",
+}
 
 
 def latex_text(text: str) -> str:
-  """Returns text with what LaTeX would trip over replaced."""
-  return "".join(_LATEX.get(character, character) for character in text)
+  """Returns text in ASCII with what LaTeX would trip over replaced.
+
+  Characters without a replacement become their number, as in [U+4E2D]: names
+  of runs may have any.
+  """
+  return "".join(map(_latex_character, text))
+
+
+def _latex_character(character: str) -> str:
+  if character in _LATEX:
+    return _LATEX[character]
+  if character.isascii():
+    return character
+  letter, *marks = unicodedata.normalize("NFD", character)
+  if letter.isascii() and len(marks) == 1 and marks[0] in _ACCENTS:
+    return rf"\{_ACCENTS[marks[0]]}{{{letter}}}"
+  return f"[U+{ord(character):04X}]"
 
 
 def to_latex(table: Table) -> str:
@@ -153,7 +205,7 @@ def to_latex(table: Table) -> str:
       r"\centering\tiny",
       rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
       r"\toprule",
-      " & ".join([table.first, *map(latex_text, heads)]) + r" \\",
+      " & ".join(map(latex_text, [table.first, *heads])) + r" \\",
       r"\midrule",
       *rows,
       r"\bottomrule",
@@ -168,7 +220,7 @@ def to_latex(table: Table) -> str:
 def _latex_cell(cell: Cell) -> str:
   text = latex_text(cell.text)
   text = rf"\textbf{{{text}}}" if cell.is_best else text
-  text += latex_text(cell.flag) if cell.flag == "†" else cell.flag
+  text += latex_text(cell.flag)
   if not cell.note:
     return text
   # The braces keep a bracket that follows from being read as a distance.

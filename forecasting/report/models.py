@@ -126,12 +126,17 @@ class Study:
     return arrays.mean(axis=0)
 
   def mixed(self) -> list[Model]:
-    """Returns models of which several runs have the same seed."""
+    """Returns compared models of which several runs have the same seed.
+
+    Baselines of one backbone may come from several runs of a study, such as
+    that of W.A.L.T. and that of its own forecast; no table averages those.
+    """
+    compared = set(self.compared())
     return sorted(
       {
         model
         for (model, _), rows in self._found.items()
-        if len({row["seed"] for row in rows}) < len(rows)
+        if model in compared and len({row["seed"] for row in rows}) < len(rows)
       }
     )
 

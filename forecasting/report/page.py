@@ -65,10 +65,8 @@ def write_comparison(
   if study_page.is_study(rows):
     comparison = study_page.Comparison(rows)
     shown = comparison.tables + shown
-    found = study_page.findings_csv(comparison.findings)
-    _write(output / "findings.csv", found)
-    pairs = study_page.pairs_csv(comparison.study)
-    _write(output / "comparisons.csv", pairs)
+    for name, text in comparison.files().items():
+      _write(output / name, text)
   if settings_tables.is_settings(rows):
     shown = settings_tables.settings_tables(rows) + shown
   told = [f"> {note}\n".replace("\n  ", "\n>     ") for note in notes]

@@ -1,4 +1,4 @@
-"""The paper's numbers beside ours. Source: paper, Tables 2, 3 and 6."""
+"""The paper's numbers beside ours. Source: paper, Tables 1, 2, 3 and 6."""
 
 import json
 from collections.abc import Sequence
@@ -13,9 +13,20 @@ from forecasting.report.tables import Cell, Heading, Line, Table
 _PAPER = Path(__file__).with_name("paper_results.json")
 
 # Our backbone name to the paper's, where the spelling differs by more than
-# punctuation and case.
-ALIASES = {"walt": "WALT 500M", "nwalt": "N-WALT 500M"}
-# The paper's models of our families; the larger one where it has two.
+# punctuation and case: the sizes of Table 1.
+ALIASES = {
+  "walt": "WALT 500M",
+  "nwalt": "N-WALT 500M",
+  "dinov2_l": "DINOv2",
+  "siglip_g_opt": "SigLIP",
+  "videoprism_g": "VideoPrism",
+  "vjepa_l": "VJEPA",
+  "videomae_h": "VideoMAE",
+  "videomaev2_g": "VideoMAEv2",
+  "walt_419m": "WALT 500M",
+}
+# The paper's models of our families, for backbones that are none of its own;
+# the larger one where it has two.
 FAMILIES = {
   "4ds": "4DS-e",
   "dinov2": "DINOv2",
@@ -38,12 +49,35 @@ def paper_name(backbone: str) -> str | None:
   """Returns what the paper calls a backbone, None if it has no row."""
   names = read_paper()["per_example"]
   plain = {_plain(name): name for name in names}
-  plain |= {alias: name for alias, name in ALIASES.items()}
+  plain |= {_plain(alias): name for alias, name in ALIASES.items()}
   return plain.get(_plain(backbone))
 
 
-def family_value(table: str, model: Model, task: str, key: str) -> float | None:
-  """Returns what the paper printed for the model of the same family.
+def paper_model(model: Model) -> str | None:
+  """Returns the paper's model to hold ours against.
+
+  Args:
+    model: ours.
+
+  Returns:
+    Its own name in the paper, or else the model of the same family; None if the
+    paper has neither, or the model learned nothing.
+  """
+  if model.weights != "pretrained":
+    return None
+  if model.forecaster == NATIVE:
+    return "N-WALT 500M"
+  if (name := paper_name(model.backbone)) is not None:
+    return name
+  if model.backbone.startswith("videomaev2"):
+    return "VideoMAEv2"
+  return FAMILIES.get(model.family)
+
+
+def printed_value(
+  table: str, model: Model, task: str, key: str
+) -> float | None:
+  """Returns what the paper printed for a model, or one of its family.
 
   Args:
     table: 'per_example', 'distribution' or 'regression'.
@@ -54,13 +88,7 @@ def family_value(table: str, model: Model, task: str, key: str) -> float | None:
   Returns:
     None if the paper has no such number, or the model learned nothing.
   """
-  if model.weights != "pretrained":
-    return None
-  name = FAMILIES.get(model.family)
-  if model.backbone.startswith("videomaev2"):
-    name = "VideoMAEv2"
-  if model.forecaster == NATIVE:
-    name = "N-WALT 500M"
+  name = paper_model(model)
   return read_paper()[table].get(name, {}).get(task, {}).get(key)
 
 

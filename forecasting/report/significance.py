@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.special
 from jaxtyping import Float
 
-from forecasting.metrics.bootstrap import compare_means, percentile_interval
+from forecasting.metrics.bootstrap import compare_means
+from forecasting.metrics.frechet_bootstrap import replicate_interval
+from forecasting.report.groups import Strata
 from forecasting.report.models import Model, Study, is_higher_better
 
 BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
@@ -137,23 +140,69 @@ def compare_groups(
   Returns:
     NaN where a group is empty or rows have no values per clip.
   """
-  higher = is_higher_better(study.rows, task)
-  sides = [_group(study, models, task, name) for models in (a, b)]
+  return compare_matched(study, [(a, b)], task, name)
+
+
+def compare_matched(
+  study: Study, strata: Strata, task: str, name: str
+) -> Difference:
+  """Compares groups with others of their kind; each kind counts the same.
+
+  Args:
+    study: the rows.
+    strata: pairs of a first and a second group.
+    task: which.
+    name: 'mean', 'best' or 'perception'.
+
+  Returns:
+    NaN where a group is empty, rows have no values per clip, or they are of
+    different clips.
+  """
+  models = [model for pair in strata for side in pair for model in side]
+  rows = [row for model in models for row in study.of(model, task)]
+  if len({str(row.get("eval_list_hash")) for row in rows}) != 1:
+    return UNKNOWN
+  firsts, seconds = zip(*strata, strict=True)
+  sides = [_mean_of(study, groups, task, name) for groups in (firsts, seconds)]
   if any(side is None for side in sides) or len(sides[0]) != len(sides[1]):
     return UNKNOWN
+  higher = is_higher_better(study.rows, task)
   interval = compare_means(*sides, higher_is_better=higher).difference
   if math.isnan(interval.value):
     return UNKNOWN
-  ends = (
-    (interval.low, interval.high)
-    if higher
-    else (
-      -interval.high,
-      -interval.low,
-    )
-  )
+  ends = (interval.low, interval.high)
+  if not higher:
+    ends = (-interval.high, -interval.low)
   scale = abs(float(np.nanmean(sides[1])))
   return Difference(interval.value if higher else -interval.value, *ends, scale)
+
+
+def over_models(values: Sequence[float]) -> Difference:
+  """Returns the mean with Student's 95 % interval, models being the sample.
+
+  Args:
+    values: one of each model; positive is better.
+
+  Returns:
+    NaN for fewer than 2 models.
+  """
+  count = len(values)
+  if count < 2:
+    return UNKNOWN
+  value = float(np.mean(values))
+  student = float(scipy.special.stdtrit(count - 1, 0.975))
+  half = student * float(np.std(values, ddof=1)) / math.sqrt(count)
+  return Difference(value, value - half, value + half)
+
+
+def _mean_of(
+  study: Study, groups: Sequence[Sequence[Model]], task: str, name: str
+) -> Float[np.ndarray, "N"] | None:
+  """Returns the mean over groups of their means, clip by clip."""
+  sides = [_group(study, models, task, name) for models in groups]
+  if any(side is None for side in sides) or len({len(x) for x in sides}) > 1:
+    return None
+  return np.mean(sides, axis=0)
 
 
 def _group(
@@ -189,8 +238,5 @@ def _compare_replicates(
     return UNKNOWN
   means = [study.value(model, task, "fd_1") for model in (a, b)]
   value = means[1] - means[0]
-  replicates = sides[1] - sides[0]
-  # As in metrics.frechet_bootstrap: replicates have a bias of their own.
-  shifted = replicates - np.nanmean(replicates) + value
-  interval = percentile_interval(value, shifted, 0)
+  interval = replicate_interval(value, sides[1] - sides[0], 0)
   return Difference(value, interval.low, interval.high, abs(means[1]))

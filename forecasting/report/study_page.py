@@ -1,16 +1,16 @@
 """The page's part that compares backbones, where there are several."""
 
-import csv
 import html
-import io
 from collections.abc import Sequence
 
 from forecasting.report import columns as cols
 from forecasting.report import (
   correlation,
-  findings,
+  hypotheses,
   markup,
-  significance,
+  provenance,
+  scale,
+  study_csv,
   study_figures,
   study_tables,
 )
@@ -20,10 +20,6 @@ from forecasting.report.models import Study
 from forecasting.report.results import Row
 from forecasting.report.tables import Table
 
-_STATISTIC = ("what", "value", "low", "high", "unit", "threshold")
-_PAIR = ("task", "score", "first", "second", "difference", "low", "high")
-_SHARES = ("share", "share_low", "share_high", "verdict")
-
 
 class Comparison:
   """Tables and figures over all models of some rows.
@@ -31,7 +27,9 @@ class Comparison:
   Attributes:
     study: the rows by model.
     findings: of the paper, tested on them.
-    tables: findings, correlation, then Tables 6, 2 and 3 of every task.
+    correlations: Pearson's r of every task, and pooled.
+    tables: findings, correlation, Tables 6, 2 and 3 of every task, and how the
+      backbones were pretrained.
     figures: Figures 1c and 3.
   """
 
@@ -43,11 +41,13 @@ class Comparison:
       study, pretrained, cols.order_tasks(study.rows)
     )
     self.study = study
-    self.findings = findings.all_findings(study)
+    self.findings: list[Finding] = hypotheses.all_findings(study)
+    self.correlations = found
     self.tables: list[Table] = [
       study_tables.findings_table(self.findings),
       *([study_tables.correlation_table(found)] if found else []),
       *study_tables.study_tables(study),
+      provenance.training_table(study),
     ]
     drawn = (
       study_figures.correlation_figure(study, study.compared(), found),
@@ -55,36 +55,14 @@ class Comparison:
     )
     self.figures: list[Figure] = [f for f in drawn if f is not None]
 
-
-def findings_csv(found: Sequence[Finding]) -> str:
-  """Returns every statistic of every finding, unrounded, one per line."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator="\n")
-  writer.writerow(["finding", "verdict", *_STATISTIC, "decided"])
-  for finding in found:
-    for statistic in finding.statistics:
-      numbers = [getattr(statistic, field) for field in _STATISTIC]
-      writer.writerow(
-        [finding.claim, finding.verdict, *numbers, statistic.decided]
-      )
-  return text.getvalue()
-
-
-def pairs_csv(study: Study) -> str:
-  """Returns every two models' difference on every task, one per line.
-
-  Positive is better whatever the metric; shares are of the second's value.
-  """
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator="\n")
-  writer.writerow([*_PAIR, *_SHARES])
-  tasks = cols.order_tasks(study.rows)
-  for task, name, a, b, found in significance.pairs(
-    study, study.compared(), tasks
-  ):
-    numbers = (found.value, found.low, found.high, *found.relative)
-    writer.writerow([task, name, a.label, b.label, *numbers, found.verdict])
-  return text.getvalue()
+  def files(self) -> dict[str, str]:
+    """Returns all numbers, unrounded: name of a file to its text."""
+    return {
+      "findings.csv": study_csv.findings_csv(self.findings),
+      "correlation.csv": study_csv.correlation_csv(self.correlations),
+      "study_tables.csv": study_csv.tables_csv(self.study),
+      "comparisons.csv": study_csv.pairs_csv(self.study),
+    }
 
 
 def is_study(rows: Sequence[Row]) -> bool:
@@ -113,9 +91,8 @@ def to_html(comparison: Comparison) -> str:
     )
   first, *rest = comparison.tables
   parts = [
-    '<p class="warning" role="note"><b>On scale.</b> These are small models,'
-    " data and trainings. The paper's numbers stand beside ours so that orders"
-    " and signs can be compared; the values cannot.</p>",
+    '<p class="warning" role="note"><b>On scale.</b>'
+    f" {html.escape(scale.statement(study))}</p>",
     *(f'<p class="warning">{html.escape(note)}</p>' for note in notes),
     markup.to_html(first),
     *(markup.figure_to_html(figure) for figure in comparison.figures),

@@ -1,19 +1,18 @@
 """The paper's Tables 2, 3 and 6 over all models of a study.
 
 Every cell has ours, its deviation over seeds, and what the paper printed for
-the model of the same family. The paper's models are hundreds to thousands of
-times as large and were scored on other clips: orders and signs can be compared,
-values cannot.
+the model, or one of the same family; `scale.py` says how far they are apart.
 """
 
 import dataclasses
 import math
 from collections.abc import Sequence
 
+from forecasting.metrics.frechet_bootstrap import MIN_FOR_PERCENTILES
 from forecasting.report import columns as cols
-from forecasting.report import paper
+from forecasting.report import paper, scale
 from forecasting.report.correlation import Correlation
-from forecasting.report.findings import Finding
+from forecasting.report.findings import HELD, Finding
 from forecasting.report.models import (
   DIFFUSION,
   REGRESSION,
@@ -25,16 +24,16 @@ from forecasting.report.models import (
 from forecasting.report.significance import Difference, compare, leaders
 from forecasting.report.tables import Cell, Heading, Line, Table
 
-SCALE_NOTE = (
-  "paper: the printed value of the model of the same family, which is"
-  " hundreds to thousands of times as large and was scored on other clips;"
-  " compare orders and signs, not values"
-)
 SEEDS_NOTE = "±: standard deviation over seeds"
 BOLD_NOTE = (
   "bold: the best, and every model that is not decided to be worse (95 %,"
   " paired bootstrap over clips); findings and comparisons.csv have the"
   " differences"
+)
+FRECHET_NOTE = (
+  "intervals of Fréchet distances are percentiles of bootstrap replicates over"
+  f" clips, or, of fewer than {MIN_FOR_PERCENTILES}, ±1.96 of their standard"
+  " deviation"
 )
 _PER_EXAMPLE = (
   ("mean", "Mean"),
@@ -78,7 +77,7 @@ def per_example_table(study: Study, task: str) -> Table:
           model,
           task,
           key,
-          paper.family_value("per_example", model, task, key),
+          paper.printed_value("per_example", model, task, key),
           is_best=model in best[key],
         )
         for key, _ in _PER_EXAMPLE
@@ -91,7 +90,7 @@ def per_example_table(study: Study, task: str) -> Table:
     f"{task}: {name} (Table 6)",
     tuple(headings),
     tuple(lines),
-    (SEEDS_NOTE, BOLD_NOTE, SCALE_NOTE),
+    (SEEDS_NOTE, BOLD_NOTE, scale.note(study, task)),
     "Model",
   )
 
@@ -103,7 +102,7 @@ def distribution_table(study: Study, task: str) -> Table:
   lines = []
   for model in models:
     printed = {
-      key: paper.family_value("distribution", model, task, key)
+      key: paper.printed_value("distribution", model, task, key)
       for key in ("fd", "var")
     }
     cells = [
@@ -141,9 +140,10 @@ def distribution_table(study: Study, task: str) -> Table:
       "FD: of all samples, FD₁: of one per clip, which alone has a paired test"
       " and bold numbers",
       BOLD_NOTE,
+      FRECHET_NOTE,
       "the paper prints one variance, which its text says is in time and its"
       " caption that of the Gaussian; it stands beside both",
-      SCALE_NOTE,
+      scale.note(study, task),
     ),
     "Model",
   )
@@ -166,14 +166,14 @@ def ablation_table(study: Study, task: str) -> Table | None:
       table = "distribution" if key == "fd" else "per_example"
       cells += [
         _cell(
-          study, model, task, name, paper.family_value(table, model, task, key)
+          study, model, task, name, paper.printed_value(table, model, task, key)
         ),
         _cell(
           study,
           other,
           task,
           name,
-          paper.family_value("regression", model, task, key),
+          paper.printed_value("regression", model, task, key),
         ),
         difference_cell(compare(study, model, other, task, name)),
       ]
@@ -194,8 +194,9 @@ def ablation_table(study: Study, task: str) -> Table | None:
       " its 95 % interval (paired bootstrap over clips) and what it decides",
       "the paper's Fréchet distance of diffusion is that of its Table 2; ours"
       " are of one sample per clip, as regression has no more",
+      FRECHET_NOTE,
       SEEDS_NOTE,
-      SCALE_NOTE,
+      scale.note(study, task),
     ),
     "Model",
   )
@@ -238,30 +239,32 @@ def correlation_table(found: dict[str, Correlation]) -> Table:
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-  """Returns what became of the paper's findings."""
-  lines = [
-    Line(
-      finding.claim,
-      "trained",
-      (
-        Cell(finding.verdict, is_best=finding.verdict == "held"),
-        Cell(finding.summary),
-      ),
-    )
-    for finding in findings
-  ]
-  notes = [
-    f"{finding.claim} {finding.test}. "
-    + ("; ".join(map(str, finding.known)) or "no statistics")
-    for finding in findings
-  ]
+  """Returns what became of the paper's findings, each above its tasks."""
+  lines = []
+  for finding in findings:
+    cells = (_verdict(finding.verdict), Cell(finding.summary), Cell(""))
+    lines.append(Line(finding.claim, "finding", cells))
+    for statistic in finding.statistics:
+      cells = (
+        Cell(cols.MISSING)
+        if statistic.is_reference
+        else _verdict(statistic.verdict),
+        Cell(statistic.number or cols.MISSING, reason=statistic.note),
+        Cell(statistic.remark),
+      )
+      lines.append(Line(f"· {statistic.what}", "statistic", cells))
+  notes = [f"{finding.claim} {finding.test}" for finding in findings]
   return Table(
     "The paper's findings",
-    (Heading("Verdict"), Heading("Statistics")),
+    (Heading("Verdict"), Heading("Statistic"), Heading("Models")),
     tuple(lines),
     tuple(notes),
     "Finding",
   )
+
+
+def _verdict(verdict: str) -> Cell:
+  return Cell(verdict, is_best=verdict == HELD)
 
 
 def difference_cell(difference: Difference) -> Cell:

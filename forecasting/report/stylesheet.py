@@ -41,6 +41,10 @@ td b { font-weight: 800; text-decoration: underline;
 .arrow, .keep { white-space: nowrap; }
 .arrow { font-weight: 400; }
 tr.first th, tr.first td { border-top: 2px solid #8c959f; }
+tr.finding th, tr.finding td { font-weight: 700; }
+tr.statistic.first th, tr.statistic.first td { border-top: 0; }
+tr.statistic th { padding-left: 18px; }
+tr.finding td, tr.statistic td { text-align: left; }
 tr.oracle { background: var(--wash); font-style: italic; }
 ul.notes { font-size: 12px; color: var(--soft); padding-left: 18px;
   max-width: 110ch; }

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from forecasting.report import columns as cols
+from forecasting.report import marking
 from forecasting.report.results import Row, nonfinite, score
 
 
@@ -95,12 +96,15 @@ def task_table(rows: Sequence[Row], title: str = "") -> Table:
     cells += _counts(row)
     text = f"{label} [S={row['num_samples']}]"
     lines.append(Line(text, row.get("kind", ""), tuple(cells)))
-  return Table(
-    title or rows[0]["task"],
-    tuple(headings),
-    tuple(lines),
-    tuple(_footnotes(rows, reasons)),
-  )
+  notes = [*_marked(by_column), *_footnotes(rows, reasons)]
+  title = title or rows[0]["task"]
+  return Table(title, tuple(headings), tuple(lines), tuple(notes))
+
+
+def _marked(by_column: Sequence[tuple[Heading, list[Cell]]]) -> list[str]:
+  """Returns what bold numbers mean, if there are any."""
+  is_any = any(cell.is_best for _, cells in by_column for cell in cells)
+  return [marking.NOTE] if is_any else []
 
 
 def _column(
@@ -108,7 +112,7 @@ def _column(
 ) -> tuple[Heading, list[Cell]]:
   """Heading and cells of one score; `reasons` collects footnote letters."""
   text = cols.column_format(column, rows)
-  best = cols.best_rows(column, rows)
+  best = marking.best_rows(column, rows)
   cells = []
   for number, row in enumerate(rows):
     value = score(row, column.key)
@@ -221,9 +225,10 @@ def futures_table(rows: Sequence[Row]) -> Table | None:
     text = f"{label} [S={row['num_samples']}]"
     lines.append(Line(text, row.get("kind", ""), cells))
   headings = (*(h for h, _ in by_column), Heading("N", unit="rows"))
-  notes = tuple(f"{letter}: {reason}" for reason, letter in reasons.items())
+  notes = _marked(by_column)
+  notes += [f"{letter}: {reason}" for reason, letter in reasons.items()]
   return Table(
-    f"{rows[0]['task']}, known futures", headings, tuple(lines), notes
+    f"{rows[0]['task']}, known futures", headings, tuple(lines), tuple(notes)
   )
 
 

@@ -6,6 +6,7 @@ from forecasting.metrics.frechet import fd, frechet_distance
 from forecasting.metrics.frechet_bootstrap import (
   frechet_bootstrap,
   frechet_replicates,
+  replicate_interval,
 )
 from forecasting.metrics.vectors import Vectors
 
@@ -52,6 +53,39 @@ def test_interval_holds_the_estimate():
   # Repeated clips alone push every replicate above the estimate.
   assert replicates.min() > interval.value
   np.testing.assert_array_equal(replicates, frechet_replicates(vectors, 30))
+
+
+def test_few_replicates_have_the_interval_of_their_deviation():
+  """Percentiles of 30 are its extremes; a normal distribution's are not."""
+  value = 10.0
+  replicates = 12.0 + np.random.default_rng(0).normal(size=1000)
+  few, many = replicates[:30], replicates
+  found = replicate_interval(value, few, 5)
+  half = 1.959964 * few.std(ddof=1)
+  assert (found.low, found.high) == pytest.approx((value - half, value + half))
+  found = replicate_interval(value, many, 5)
+  ends = np.percentile(many - many.mean() + value, [2.5, 97.5])
+  assert (found.low, found.high) == pytest.approx(tuple(ends))
+  assert np.isnan(replicate_interval(value, few[:1], 5).low)
+
+
+def test_few_replicates_cover_more_often_than_their_percentiles():
+  rng = np.random.default_rng(1)
+  hits = np.zeros(2)
+  for _ in range(2000):
+    error, replicates = rng.normal(), rng.normal(size=30)
+    found = replicate_interval(error, replicates, 5)
+    hits[0] += found.low < 0 < found.high
+    low, high = np.percentile(replicates - replicates.mean(), [2.5, 97.5])
+    hits[1] += low < -error < high
+  normal, percentile = hits / 2000
+  assert percentile < 0.93 < normal
+
+
+def test_a_distance_is_not_below_zero():
+  vectors = _vectors(12, 1, 1, 2, scale=1.0)
+  interval, _ = frechet_bootstrap(vectors, num_replicates=10)
+  assert 0 <= interval.low <= interval.value
 
 
 def test_too_few_clips_have_no_interval():

@@ -69,3 +69,5 @@ def test_report_has_the_tables(rows, tmp_path):
   assert "Across settings" in text and "Across backbones" not in text
   table = (tmp_path / "results.md").read_text()
   assert table.index("boxes: settings of flow") < table.index("+0.5")
+  latex = (tmp_path / "results.tex").read_text()
+  assert latex.isascii() and r"$\Delta$ energy score" in latex

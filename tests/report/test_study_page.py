@@ -17,6 +17,7 @@ from forecasting.report import (
   paper,
   results,
   significance,
+  study_csv,
   study_page,
   study_tables,
 )
@@ -97,7 +98,7 @@ def test_bold_numbers_are_those_that_clips_do_not_tell_from_the_best():
 
 
 def test_every_two_models_are_compared(study):
-  lines = list(csv.DictReader(io.StringIO(study_page.pairs_csv(study))))
+  lines = list(csv.DictReader(io.StringIO(study_csv.pairs_csv(study))))
   assert len(lines) == 2 * 4 * math.comb(8, 2)
   (line,) = [
     line
@@ -171,13 +172,7 @@ def test_every_writer_takes_the_tables(study):
   for table in comparison.tables:
     for write in (markup.to_html, markup.to_markdown, markup.to_latex):
       assert table.lines[0].label.split(" ")[0].split("_")[0] in write(table)
-  lines = list(
-    csv.DictReader(io.StringIO(study_page.findings_csv(comparison.findings)))
-  )
-  assert {line["finding"] for line in lines} == {
-    finding.claim for finding in comparison.findings
-  }
-  assert all(float(s["low"]) <= float(s["high"]) for s in lines)
+  assert all(markup.to_latex(table).isascii() for table in comparison.tables)
   text = study_page.to_html(comparison)
   assert text.count("<figure>") == 2
   assert "held" in text and "On scale" in text
@@ -192,6 +187,25 @@ def test_runs_that_share_a_seed_are_pointed_out(study):
   ]
   mixed = Study([*study.rows, *other])
   assert {model.backbone for model in mixed.mixed()} == {"vjepa_tiny"}
+
+
+def test_baselines_of_two_runs_are_no_mixed_seeds(study):
+  """W.A.L.T. and its own forecast run apart, with baselines of one name."""
+  walt = [
+    row
+    for row in study.rows
+    if row["backbone"] == "walt_tiny" and row["forecaster"] == "flow"
+  ]
+  native = [row | {"name": "n", "forecaster": "native"} for row in walt]
+  baselines = [
+    row | {"name": name, "forecaster": "oracle_future", "kind": "oracle"}
+    for row in walt
+    for name in ("walt", "n_walt")
+  ]
+  both = Study([*study.rows, *native, *baselines])
+  assert both.mixed() == []
+  text = study_page.to_html(study_page.Comparison(both.rows))
+  assert "have the same seed" not in text
 
 
 def test_one_model_is_no_study(study):
@@ -227,6 +241,7 @@ def test_report_of_many_runs_is_one_page(tmp_path):
   assert "seed 0" in details and "seed 1" not in details
   lines = (path.parent / "results.csv").read_text().splitlines()
   assert len(lines) == 1 + len(rows)
-  assert (path.parent / "findings.csv").exists()
-  assert (path.parent / "comparisons.csv").exists()
-  assert "(Table 6)" in (path.parent / "results.tex").read_text()
+  for name in ("findings", "comparisons", "correlation", "study_tables"):
+    assert (path.parent / f"{name}.csv").exists()
+  latex = (path.parent / "results.tex").read_text()
+  assert "(Table 6)" in latex and latex.isascii()
