@@ -263,18 +263,23 @@ _SWITCHES = [
   {"forecaster__normalize__stats": "per_element"},
   {"forecaster__normalize__target_transform": "residual_linear"},
   {"forecaster__normalize__target_transform": "residual_model"},
-  {"data__horizon_frames": 28, "forecaster__horizon__mode": "pyramid"},
+  {"data__horizon_frames": 28},
+  {
+    "data__horizon_frames": 28,
+    "forecaster__horizon__mode": "pyramid",
+    "forecaster__flow__rolling": 0.5,
+    "forecasters": ("flow", "energy", "regression"),
+  },
 ]
 
 
 @pytest.mark.parametrize("changes", _SWITCHES, ids=lambda x: next(iter(x)))
 def test_all_forecasters_are_built_on_shapes(changes):
-  cfg = quick(
-    forecasters=validation.FORECASTERS,
-    baselines=tuple(set(validation.BASELINES) - {"native"}),
-    **changes,
-  )
-  validation.validate(cfg)
+  everything = {
+    "forecasters": validation.FORECASTERS,
+    "baselines": tuple(set(validation.BASELINES) - {"native"}),
+  }
+  validation.validate(quick(**everything | changes))
 
 
 @pytest.mark.parametrize(
