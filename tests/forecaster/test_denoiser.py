@@ -267,7 +267,9 @@ def test_wrong_fields_are_named(change, field):
     DenoiserConfig(**fields)
 
 
-@pytest.mark.parametrize("remat", ["dots", "full"])
+@pytest.mark.parametrize(
+  "remat", ["dots", pytest.param("full", marks=pytest.mark.slow)]
+)
 def test_what_blocks_keep_does_not_change_gradients(remat):
   def gradients(choice):
     forecaster, params = tiny.make(remat=choice)
@@ -288,7 +290,9 @@ def test_what_blocks_keep_does_not_change_gradients(remat):
   )
 
 
-@pytest.mark.parametrize("depth", [1, 2, 5])
+@pytest.mark.parametrize(
+  "depth", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5))]
+)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_blocks_in_a_loop_do_what_blocks_in_turn_do(variant, depth):
   context, z, t, times = _inputs()

@@ -120,13 +120,13 @@ def test_samples_do_not_depend_on_batch_or_count():
 @pytest.mark.parametrize(
   ("name", "chunk", "tolerance"),
   [
-    ("flow", 1, 0.0),
+    pytest.param("flow", 1, 0.0, marks=pytest.mark.slow),
     ("flow", 3, 0.0),
-    ("ddpm", 3, 0.0),
-    ("shortcut", 1, 0.0),
-    ("shortcut", 3, 0.0),
+    pytest.param("ddpm", 3, 0.0, marks=pytest.mark.slow),
+    pytest.param("shortcut", 1, 0.0, marks=pytest.mark.slow),
+    pytest.param("shortcut", 3, 0.0, marks=pytest.mark.slow),
     ("energy", 1, 1e-5),
-    ("energy", 3, 0.0),
+    pytest.param("energy", 3, 0.0, marks=pytest.mark.slow),
   ],
 )
 def test_samples_do_not_depend_on_the_chunk(name, chunk, tolerance):

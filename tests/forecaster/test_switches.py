@@ -293,7 +293,7 @@ def test_eta_of_the_ancestral_sampler_is_refused():
     ("ddpm", "flow.context_noise", 0.5),
     ("ddpm", "flow.noise_multiplicity", 2),
     ("shortcut", "flow.context_noise", 0.5),
-    ("shortcut", "flow.shift", "3"),
+    pytest.param("shortcut", "flow.shift", "3", marks=pytest.mark.slow),
   ],
 )
 def test_switches_of_flow_that_others_heed_change_their_loss(
