@@ -27,14 +27,9 @@ def final_parameters(workdir):
   return leaves
 
 
-@pytest.mark.parametrize(
-  "xla_flags",
-  [
-    None,  # as all tests: XLA hardly optimizes
-    # As users run it, who set none.
-    pytest.param("", marks=pytest.mark.slow),
-  ],
-)
+# XLA hardly optimizes, as in all tests; or as for users, who set no flags.
+@pytest.mark.slow
+@pytest.mark.parametrize("xla_flags", [None, ""], ids=["fast", "optimized"])
 def test_killing_at_any_time_changes_nothing(tmp_path, xla_flags, monkeypatch):
   if xla_flags is not None:
     monkeypatch.setenv("XLA_FLAGS", xla_flags)
