@@ -14,9 +14,7 @@ get_config = config.experiment(
   ("points", "boxes"),
   name="4ds_tiny_forecasters",
   overrides={
-    **study_config.TINY_CELL,
-    "readout.steps": 1200,
-    "forecaster.steps": 1200,
+    **study_config.FORECASTER_CELL,
     "forecasters": (
       "flow",
       "shortcut",

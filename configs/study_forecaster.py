@@ -37,11 +37,6 @@ get_config = study_config.settings_study(
     "pca_48": {"forecaster.compress": "pca(48)"},
   },
   tasks=("points", "boxes"),
-  overrides={
-    **study_config.TINY_CELL,
-    "forecasters": ("flow",),
-    "readout.steps": 1200,
-    "forecaster.steps": 1200,
-  },
+  overrides={**study_config.FORECASTER_CELL, "forecasters": ("flow",)},
   smoke=study_config.SMOKE_CELL,
 )

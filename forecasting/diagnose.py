@@ -24,17 +24,15 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from forecasting import calibration, validation
+from forecasting import calibration, trial_build, validation
 from forecasting import main as main_lib
-from forecasting.backbones.zoo import get_spec
 from forecasting.forecaster import diagnose, registry
-from forecasting.forecaster.base import LatentSpec
 from forecasting.forecaster.ddpm import sampler_table as ddpm_table
 from forecasting.forecaster.flow import sampler_table as flow_table
 from forecasting.forecaster.sampler import SamplerTable
 from forecasting.forecaster.schedule import resolve_shift
 from forecasting.forecaster_config import sampler_config
-from forecasting.latents import leakcheck, manifest, probe
+from forecasting.latents import leakcheck, probe
 
 # Forecasters that sample with a step rule on a grid of noise levels.
 _SAMPLED = ("flow", "ddpm")
@@ -95,27 +93,6 @@ def _title(sampler: ConfigDict) -> str:
   return f"{sampler.name}, {sampler.grid}{shift}, {sampler.steps}"
 
 
-def latent_spec(config: ConfigDict) -> LatentSpec:
-  """Returns the shape of what the forecasters of a run forecast.
-
-  Args:
-    config: of a run, which need not have begun.
-
-  Raises:
-    ManifestError: `latents.path` holds no store.
-  """
-  if config.latents.path is None:
-    spec = get_spec(config.backbone.name)
-    (slots, rows, columns), channels = spec.grid, spec.width
-    past = slots * config.data.num_context // config.data.num_frames
-  else:
-    found = manifest.load(Path(config.latents.path) / "train")
-    slots, rows, columns, channels = found.clip_shape
-    past = found.context_shape[0]
-  _, components = registry.compression(config.forecaster.compress)
-  return LatentSpec(past, slots - past, rows, columns, components or channels)
-
-
 def levels_report(config: ConfigDict) -> str:
   """Returns how well training and sampling agree on noise levels.
 
@@ -139,9 +116,11 @@ def levels_report(config: ConfigDict) -> str:
 
 
 def _flow_levels(config: ConfigDict) -> str:
-  forecaster, spec = config.forecaster, latent_spec(config)
+  forecaster, spec = config.forecaster, trial_build.latent_spec(config)
+  _, components = registry.compression(forecaster.compress)
+  channels = components or spec.channels
   shift = resolve_shift(
-    forecaster.flow.shift, spec.tf, spec.h * spec.w, spec.channels
+    forecaster.flow.shift, spec.tf, spec.h * spec.w, channels
   )
   calls = diagnose.num_calls(forecaster.sampler)
   rare = diagnose.untrained_calls(forecaster.sampler, shift)

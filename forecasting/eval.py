@@ -14,10 +14,8 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from forecasting import experiment, same_run, validation
 from forecasting import main as main_lib
-from forecasting.training import distributed, preemption, steps
-from forecasting.training import workdir as workdir_lib
+from forecasting.training import distributed, preemption
 
 
 def run(config: ConfigDict, workdir: Path) -> Path | None:
@@ -32,18 +30,10 @@ def run(config: ConfigDict, workdir: Path) -> Path | None:
     Path of the report; None in other processes than the first.
 
   Raises:
-    ValueError: the config cannot run, or is not that of the checkpoint; lists
-      every problem.
-    OSError: the workdir cannot be written.
+    ValueError, OSError: as `main.opened`.
     FileNotFoundError: a checkpoint, weights or latents are missing.
   """
-  validation.validate(config)
-  same_run.check_config(config, workdir)
-  validation.check_workdir(workdir)
-  # It writes what training writes at its end: rows, panels, report.
-  with workdir_lib.held(workdir):
-    steps.enable_compilation_cache(config.compiled, workdir)
-    run_ = experiment.open_experiment(config, workdir)
+  with main_lib.opened(config, workdir) as run_:
     return main_lib.evaluate(run_, workdir)
 
 

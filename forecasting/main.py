@@ -8,7 +8,8 @@ command again resumes where it stopped. Several processes share one run
 (`training/distributed.py`).
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -30,6 +31,34 @@ from forecasting.training import (
 from forecasting.training import workdir as workdir_lib
 
 
+@contextlib.contextmanager
+def opened(
+  config: ConfigDict, workdir: Path
+) -> Iterator[experiment.Experiment]:
+  """Checks a config, holds its workdir and opens its latents.
+
+  Args:
+    config: of the run.
+    workdir: of the run; also scoring writes there what training does at its
+      end: rows, panels, report.
+
+  Yields:
+    The experiment; no other run may enter the workdir meanwhile.
+
+  Raises:
+    ValueError: the config cannot run, or is not that of the checkpoints in
+      the workdir; lists every problem.
+    OSError: the workdir cannot be written, or another run is there.
+    FileNotFoundError: weights or latents are missing.
+  """
+  validation.validate(config)
+  same_run.check_config(config, workdir)
+  validation.check_workdir(workdir)
+  with workdir_lib.held(workdir):
+    steps.enable_compilation_cache(config.compiled, workdir)
+    yield experiment.open_experiment(config, workdir)
+
+
 def run(config: ConfigDict, workdir: Path) -> Path | None:
   """Runs everything that a config describes.
 
@@ -41,18 +70,10 @@ def run(config: ConfigDict, workdir: Path) -> Path | None:
     Path of the report; None in other processes than the first.
 
   Raises:
-    ValueError: the config cannot run, or is not that of the checkpoints in
-      the workdir; lists every problem.
-    OSError: the workdir cannot be written, or another run is there.
-    FileNotFoundError: weights or latents are missing.
+    ValueError, OSError, FileNotFoundError: as `opened`.
     FloatingPointError: a loss is not finite.
   """
-  validation.validate(config)
-  same_run.check_config(config, workdir)
-  validation.check_workdir(workdir)
-  with workdir_lib.held(workdir):
-    steps.enable_compilation_cache(config.compiled, workdir)
-    run_ = experiment.open_experiment(config, workdir)
+  with opened(config, workdir) as run_:
     # Not before: it says what the checkpoints beside it were trained with.
     if jax.process_index() == 0:
       same_run.save_config(config, workdir)

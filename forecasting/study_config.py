@@ -260,4 +260,9 @@ TINY_CELL = {
   "eval.bootstrap_frechet": 200,
   "train.checkpoint_every": 250,
 }
+# To tell forecasters and settings of one apart: trained as in the quickstart.
+FORECASTER_CELL = TINY_CELL | {
+  f"{part}.steps": presets.TINY[f"{part}.steps"]
+  for part in ("readout", "forecaster")
+}
 SMOKE_CELL = {"data.future_contexts": 0, "data.eval_clips": 12}

@@ -30,38 +30,34 @@ def problems(config: ConfigDict) -> list[str]:
     Problems, each once; none if the latents cannot be described, as nothing is
     where `config.latents.path` says.
   """
+  path = config.latents.path
+  if path is not None and not (Path(path) / "train").is_dir():
+    return []
   try:
     spec = latent_spec(config)
   except manifest.ManifestError as error:
     return [f"latents.path: {error}"]
-  if spec is None:
-    return []
   fitting = [*_fit_problems(config, spec)]
   building = [] if fitting else [*_forecaster_problems(config, spec)]
   return [*dict.fromkeys([*fitting, *building, *_head_problems(config, spec)])]
 
 
-def latent_spec(config: ConfigDict) -> LatentSpec | None:
+def latent_spec(config: ConfigDict) -> LatentSpec:
   """Returns the shape that the latents of a run have, or are going to have.
 
   Args:
     config: of the run.
 
-  Returns:
-    The shape; None if `config.latents.path` is no folder.
-
   Raises:
-    ManifestError: the store there has no manifest that can be read.
+    ManifestError: the store in `config.latents.path` has no manifest that can
+      be read.
   """
   if config.latents.path is None:
     data, backbone = config.data, zoo.get_spec(config.backbone.name)
     past = data.num_context // backbone.tubelet
     future = data.num_frames // backbone.tubelet - past
     return LatentSpec(past, future, *backbone.grid[1:], backbone.width)
-  folder = Path(config.latents.path) / "train"
-  if not folder.is_dir():
-    return None
-  store = manifest.load(folder)
+  store = manifest.load(Path(config.latents.path) / "train")
   past, (slots, *grid) = store.context_shape[0], store.clip_shape
   return LatentSpec(past, slots - past, *grid)
 

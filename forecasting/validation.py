@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from forecasting import config as config_lib
 from forecasting import readouts_from, trial_build, value_ranges
 from forecasting.backbones import encode, zoo
-from forecasting.forecaster import registry
+from forecasting.forecaster import objective, registry
 from forecasting.frames import pipeline
 
 FORECASTERS = registry.LEARNT
@@ -142,14 +142,13 @@ def _cross_problems(config: ConfigDict) -> Iterator[str]:
 
 
 def _horizon_problems(config: ConfigDict) -> Iterator[str]:
-  data, flow = config.data, config.forecaster.flow
-  level = config.forecaster.horizon.context_level
-  if not 0 <= level <= flow.context_noise:
-    yield (
-      f"forecaster.horizon.context_level = {level}: expected 0 to "
-      f"forecaster.flow.context_noise = {flow.context_noise}, with which the "
-      "network is trained"
+  data, forecaster = config.data, config.forecaster
+  try:
+    objective.check_context_level(
+      forecaster.horizon.context_level, forecaster.flow.context_noise
     )
+  except ValueError as error:
+    yield str(error)
   if not data.horizon_frames:
     return
   if data.name != "mujoco_scenes" or config.latents.path is not None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny_run
 
-from forecasting import diagnose
+from forecasting import diagnose, trial_build
 from forecasting.config import base_config
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.py"
@@ -113,5 +113,5 @@ def test_levels_are_those_of_what_is_forecast(
     config.latents.path = str(tmp_path)
   shift = (size / 4096) ** 0.5
   assert f"shifted by {shift:.3g}:" in diagnose.levels_report(config)
-  found = diagnose.latent_spec(config)
+  found = trial_build.latent_spec(config)
   assert found.tc == 2 and found.tf == 6

@@ -112,12 +112,8 @@ def noisy_context(
   if not largest:
     return context, None
   uniform = lambda key: jax.random.uniform(key, maxval=largest)  # noqa: E731
-  normal = lambda key: jax.random.normal(key, context.shape[1:])  # noqa: E731
-  level = jnp.broadcast_to(
-    jax.vmap(uniform)(keys[:, 0])[:, None], context.shape[:2]
-  )
-  noise = jax.vmap(normal)(keys[:, 1])
-  return process.corrupt(path, context, noise, level), level
+  levels = jax.vmap(uniform)(keys[:, 0])
+  return _with_noise(path, context, keys[:, 1], levels)
 
 
 def noised_to(
@@ -140,10 +136,19 @@ def noised_to(
   if not level:
     return context, None
   keys = jax.vmap(jax.random.fold_in, (0, None))(keys, _CONTEXT_STREAM)
+  return _with_noise(path, context, keys, jnp.full(len(keys), level))
+
+
+def _with_noise(
+  path: Path,
+  context: Float[Array, "B tc h w C"],
+  keys: Key[Array, "B"],
+  levels: Float[Array, "B"],
+) -> tuple[Float[Array, "B tc h w C"], Float[Array, "B tc"]]:
+  """Adds noise of each example's own level to all slots of its context."""
   normal = lambda key: jax.random.normal(key, context.shape[1:])  # noqa: E731
-  levels = jnp.full(context.shape[:2], level)
-  noise = jax.vmap(normal)(keys)
-  return process.corrupt(path, context, noise, levels), levels
+  levels = jnp.broadcast_to(levels[:, None], context.shape[:2])
+  return process.corrupt(path, context, jax.vmap(normal)(keys), levels), levels
 
 
 def check_context_level(level: float, largest: float) -> None:

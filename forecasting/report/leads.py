@@ -54,7 +54,7 @@ def all_tables(rows: Sequence[Row]) -> list[Table]:
     chosen = [row for row in rows if row["task"] == task]
     found += _by_frame(chosen, f"{task}, by frame")
     if long := [row for row in longer if row["task"] == task]:
-      found.append(tables.task_table(long, f"{task}, longer clips"))
+      found.append(_longer_table(long))
       found += _by_frame(long, f"{task}, longer clips, by frame")
   return found
 
@@ -63,11 +63,13 @@ def horizon_tables(rows: Sequence[Row]) -> list[Table]:
   """Returns the scores of longer clips; nothing if there are none."""
   longer = long_rows(rows)
   return [
-    tables.task_table(
-      [row for row in longer if row["task"] == task], f"{task}, longer clips"
-    )
+    _longer_table([row for row in longer if row["task"] == task])
     for task in cols.order_tasks(longer)
   ]
+
+
+def _longer_table(rows: Sequence[Row]) -> Table:
+  return tables.task_table(rows, f"{rows[0]['task']}, longer clips")
 
 
 def drawn(rows: Sequence[Row]) -> list[figures.Figure]:
