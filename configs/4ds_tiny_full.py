@@ -20,6 +20,7 @@ get_config = config.experiment(
     "readout.ema_decay": 0.995,
     "readout.train_tracks": 16,
     # Those of the run in the README.
+    "forecaster.flow.prediction": "x0",
     "forecaster.flow.shift": "auto_slot",
     "readout.certain_within": 6.0,
     "forecaster.steps": 4000,

@@ -4,9 +4,9 @@ python -m forecasting.study --config=configs/study_forecaster.py
 
 `flow` on the latents of 4ds_tiny, points and boxes, three seeds, as long a
 training as the quickstart's; one set of readouts a seed. The report tells every
-setting by its distance to the defaults of the tiny presets. Samplers need no
-training: `forecasting.eval` with other fields of `forecaster.sampler` scores
-them on a cell's network.
+setting by its distance to the first: the tiny presets as they were before, with
+x0 as the network's output. Samplers need no training: `forecasting.eval` with
+other fields of `forecaster.sampler` scores them on a cell's network.
 
 Source: forecaster.md 10, the order of the first study.
 """
@@ -17,7 +17,7 @@ get_config = study_config.settings_study(
   "study_forecaster",
   "4ds_tiny",
   {
-    "default": {},
+    "reference": {},
     "no_layernorm": {"backbone.layernorm": False},
     "target_plain": {"forecaster.normalize.target_transform": "none"},
     "target_linear": {
@@ -37,6 +37,10 @@ get_config = study_config.settings_study(
     "pca_48": {"forecaster.compress": "pca(48)"},
   },
   tasks=("points", "boxes"),
-  overrides={**study_config.FORECASTER_CELL, "forecasters": ("flow",)},
+  overrides={
+    **study_config.FORECASTER_CELL,
+    "forecasters": ("flow",),
+    "forecaster.flow.prediction": "x0",
+  },
   smoke=study_config.SMOKE_CELL,
 )

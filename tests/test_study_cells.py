@@ -308,10 +308,10 @@ def test_hosts_share_a_study_by_models():
 def test_cells_of_a_study_of_settings_differ_in_these_alone():
   get_config = _get_config(ROOT / "configs" / "study_forecaster.py")
   cfg = get_config()
-  assert cfg.models[0] == "default" and cfg.seeds == (0, 1, 2)
-  default = get_config("default-1")
-  validation.validate(default)
-  names = {default.name}
+  assert cfg.models[0] == "reference" and cfg.seeds == (0, 1, 2)
+  reference = get_config("reference-1")
+  validation.validate(reference)
+  names = {reference.name}
   for label in cfg.models[1:]:
     for variant in (f"{label}-1", f"smoke,{label}-1"):
       cell = get_config(variant)
@@ -319,9 +319,9 @@ def test_cells_of_a_study_of_settings_differ_in_these_alone():
       assert cell.seed == 1 and cell.tasks == ("points", "boxes")
     cell = get_config(f"{label}-1")
     names.add(cell.name)
-    assert cell != default
+    assert cell != reference
     for section in ("data", "readout", "train", "eval", "latents"):
-      assert cell[section] == default[section]
+      assert cell[section] == reference[section]
   assert len(names) == len(cfg.models)
 
 
