@@ -2,9 +2,10 @@
 
 python -m forecasting.study --config=configs/study_tiny.py
 
-Ten families, the same networks with random weights for two of them, and raw
-patches; four tasks; three seeds; diffusion and regression. With `:smoke` behind
-the file name: five models, one seed, a few steps on a few clips.
+Nine families and raw patches; four tasks; three seeds; diffusion and
+regression. The same networks with random weights: two of them forecast too, of
+the others readouts alone say what they perceive. With `:smoke` behind the file
+name: five models, one seed, a few steps on a few clips.
 """
 
 from forecasting import study_config
@@ -24,6 +25,15 @@ get_config = study_config.study(
     "raw_tiny",
   ),
   random=("4ds_tiny", "next_vid_tiny"),
+  random_readouts=(
+    "videomae_tiny",
+    "videomaev2_tiny",
+    "vjepa_tiny",
+    "videoprism_tiny",
+    "walt_tiny",
+    "dinov2_tiny",
+    "siglip_tiny",
+  ),
   overrides=study_config.TINY_CELL,
   smoke=study_config.SMOKE_CELL,
   smoke_models=(

@@ -42,6 +42,7 @@ def study(
   backbones: Sequence[str],
   *,
   random: Sequence[str] = (),
+  random_readouts: Sequence[str] = (),
   seeds: Sequence[int] = (0, 1, 2),
   overrides: Mapping[str, Any] | None = None,
   smoke: Mapping[str, Any] | None = None,
@@ -54,6 +55,8 @@ def study(
     backbones: names of `backbones.zoo`, with pretrained weights if the family
       has weights at all.
     random: those that also run with random weights, as references.
+    random_readouts: the same for references of perception alone, which train
+      no forecaster.
     seeds: of readouts, forecasters and samples.
     overrides: dotted field to value, for every cell.
     smoke: the same for the variant `smoke` alone, beside `presets.SMOKE`.
@@ -77,7 +80,9 @@ def study(
       with cell.unlocked():
         if is_random:
           cell.backbone.random_init = True
-        if backbone.startswith("walt"):
+        if is_random and backbone in random_readouts:
+          cell.forecasters, cell.baselines = (), ("oracle_future",)
+        elif backbone.startswith("walt"):
           cell.baselines = ("native", *cell.baselines)
       return cell
 
@@ -85,7 +90,7 @@ def study(
     return Model(label, backbone if needs else "", "", get_config)
 
   models = [make(backbone, False) for backbone in backbones]
-  models += [make(backbone, True) for backbone in random]
+  models += [make(backbone, True) for backbone in (*random, *random_readouts)]
   return _grid(name, models, seeds, smoke_models)
 
 

@@ -63,6 +63,14 @@ def test_cells_of_a_study_are_configs_of_main():
   names = {get_config(cell).name for cell in cells}
   assert len(names) == len(cfg.models)
   assert "native" in get_config("walt_tiny-1").baselines
+  readouts = get_config("walt_tiny_random-0")
+  validation.validate(readouts)
+  assert readouts.backbone.random_init and readouts.forecasters == ()
+  assert readouts.baselines == ("oracle_future",)
+  families = {name for name in cfg.models if not name.endswith("_random")}
+  assert {f"{name}_random" for name in families - {"raw_tiny"}} < set(
+    cfg.models
+  )
   assert get_config("4ds_tiny-0").data == get_config("raw_tiny-2").data
   smoke = get_config("smoke")
   assert 3 < len(study_config.cell_names(smoke)) < len(cfg.models)

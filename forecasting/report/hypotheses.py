@@ -313,9 +313,8 @@ def _random_references(study: Study, task: str) -> tuple[_Pairs, _Pairs]:
   """Pairs models with their own random weights, the others with the best."""
   references = [
     model
-    for model in study.models(DIFFUSION)
-    if model.weights == "random"
-    and not math.isnan(study.value(model, task, "perception"))
+    for model in study.references()
+    if not math.isnan(study.value(model, task, "perception"))
   ]
   by_name = {model.backbone: model for model in references}
   sign = 1.0 if is_higher_better(study.rows, task) else -1.0

@@ -17,6 +17,7 @@ from forecasting.report.results import Row, score
 DIFFUSION = "flow"
 REGRESSION = "regression"
 NATIVE = "native"
+ORACLE = "oracle_future"
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -90,6 +91,24 @@ class Study:
   def compared(self) -> list[Model]:
     """Returns one model per line of the paper's tables."""
     return self.models(DIFFUSION, NATIVE)
+
+  def references(self) -> list[Model]:
+    """Returns the models with random weights, forecast or not."""
+    forecast = [m for m in self.models(DIFFUSION) if m.weights == "random"]
+    return forecast + self.readouts_alone()
+
+  def readouts_alone(self) -> list[Model]:
+    """Returns models with random weights of which only readouts are trained.
+
+    They have no row of a forecaster; the oracle's say what they perceive.
+    """
+    forecast = self.models(DIFFUSION)
+    return [
+      model
+      for model in self.models(ORACLE)
+      if model.weights == "random"
+      and dataclasses.replace(model, forecaster=DIFFUSION) not in forecast
+    ]
 
   def of(self, model: Model, task: str) -> list[Row]:
     """Returns a model's rows of a task, one per seed, or an empty list."""

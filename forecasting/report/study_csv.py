@@ -60,6 +60,10 @@ def tables_csv(study: Study) -> str:
           if study.of(model, task):
             line = _line(study, table, task, model, name, printed, key)
             lines.append([*line, *([""] * len(_GAIN))])
+    for model in study.readouts_alone():
+      if study.of(model, task):
+        line = _line(study, "6", task, model, "perception", "", "")
+        lines.append([*line, *([""] * len(_GAIN))])
     truth = paper.read_paper()["distribution"]["GT"].get(task, {}).get("var")
     blank = ["", "", "var", "", "", "", truth, "GT", *([""] * len(_GAIN))]
     lines.append(["2", task, "truth", *blank])

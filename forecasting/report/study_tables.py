@@ -63,27 +63,25 @@ def per_example_table(study: Study, task: str) -> Table:
     for key, label in _PER_EXAMPLE
   ]
   models = [model for model in study.compared() if study.of(model, task)]
+  readouts = [m for m in study.readouts_alone() if study.of(m, task)]
   best = {
-    key: set() if key == "std" else leaders(study, models, task, key)
-    for key, _ in _PER_EXAMPLE
-  }
+    key: leaders(study, models, task, key) for key in ("mean", "best")
+  } | {"std": set()}
+  best["perception"] = leaders(study, models + readouts, task, "perception")
+
+  def cell(model: Model, key: str) -> Cell:
+    if model in readouts and key != "perception":
+      return Cell(cols.MISSING, reason="readouts alone: nothing forecasts")
+    printed = paper.printed_value("per_example", model, task, key)
+    return _cell(study, model, task, key, printed, is_best=model in best[key])
+
   lines = [
     Line(
       model.label,
       model.weights,
-      tuple(
-        _cell(
-          study,
-          model,
-          task,
-          key,
-          paper.printed_value("per_example", model, task, key),
-          is_best=model in best[key],
-        )
-        for key, _ in _PER_EXAMPLE
-      ),
+      tuple(cell(model, key) for key, _ in _PER_EXAMPLE),
     )
-    for model in models
+    for model in models + readouts
   ]
   name = cols.METRIC_NAMES.get(metric, metric)
   return Table(

@@ -314,6 +314,28 @@ def test_perception_stands_beside_the_same_network_with_random_weights():
   assert finding.verdict == "held" and raw not in finding.known
 
 
+def test_readouts_alone_are_a_reference_of_perception():
+  rows = with_references(random=("4ds_tiny",))
+  rng = np.random.default_rng(2)
+  for seed in (0, 1):
+    for backbone, digest in (("siglip_tiny", "random-0"), ("4ds_tiny", "abc")):
+      row = make_row("pixels", backbone, 0.2, seed, rng, "flow", digest)
+      rows.append({**row, "forecaster": "oracle_future"})
+  same, other, _ = find(rows, "pretraining").statistics
+  assert [m.label for m in same.models] == ["4ds_tiny", "siglip_tiny"]
+  assert "siglip_tiny (random weights)" in same.what
+  assert "siglip_tiny (random weights)" in other.what  # the best there is
+  table = study_tables.per_example_table(Comparison(rows).study, "pixels")
+  (line,) = [ln for ln in table.lines if ln.label.startswith("siglip_tiny (ra")]
+  assert [cell.text for cell in line.cells[:3]] == ["–"] * 3
+  assert float(line.cells[3].text) == pytest.approx(20.2, abs=0.05)
+  text = study_csv.tables_csv(Comparison(rows).study)
+  found = [ln for ln in text.splitlines() if ",random,oracle_future," in ln]
+  assert len(found) == 1 and "6,pixels,siglip_tiny" in found[0]
+  # The oracle of pretrained weights is no model of its own.
+  assert [ln.label for ln in table.lines].count("4ds_tiny") == 1
+
+
 def test_findings_are_lines_above_their_tasks():
   comparison = Comparison(with_references())
   table = study_tables.findings_table(comparison.findings)
