@@ -15,7 +15,7 @@ get_config = config.experiment(
   overrides={
     "data.train_clips": 3072,
     "data.eval_clips": 512,
-    "data.future_contexts": 32,
+    "data.future_contexts": 64,
     "readout.steps": 2500,
     "readout.ema_decay": 0.995,
     "readout.train_tracks": 16,

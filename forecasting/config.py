@@ -221,6 +221,10 @@ def eval_config() -> ConfigDict:
       # fitted to (ours): enough that the draws of an example hardly repeat,
       # few enough to stay in memory.
       "bank_clips": 512,
+      # Training clips, evenly spread, on which readouts are off by what
+      # forecasts are dressed with (`metrics/dressing.py`; ours); 0: with
+      # nothing.
+      "dressing_clips": 256,
       "bootstrap": 1000,
       "bootstrap_frechet": 50,
       "num_panels": 3,

@@ -20,6 +20,7 @@ from forecasting.frames import windows
 from forecasting.latents import pipeline
 from forecasting.latents.store import LatentStore
 from forecasting.metrics import bootstrap, summary
+from forecasting.metrics.dressing import Dressing, errors_of
 from forecasting.report.results import Row
 from forecasting.samples.panels import Panels
 from forecasting.samples.predict import Predictor
@@ -34,6 +35,7 @@ def evaluate(
   *,
   futures: LatentStore | None = None,
   readout_futures: Predictor | None = None,
+  dressing: Dressing | None = None,
   panels: Panels | None = None,
 ) -> Iterator[Row]:
   """Scores predictors on all clips of a store.
@@ -45,6 +47,8 @@ def evaluate(
     settings: of the scoring.
     futures: store with several true futures per context, if the data has one.
     readout_futures: reads out the true future latents.
+    dressing: errors of the readouts; forecasts of several samples are also
+      scored with them.
     panels: collects clips for the report.
 
   Yields:
@@ -53,17 +57,21 @@ def evaluate(
     the end; the others than the first get no rows.
   """
   seen = perception_values(perception, store, settings)
+  names = ("clip_id", "example_id")
+  clips = [store.read(index, names) for index in range(len(store))]
+  ids = [int(clip["example_id"]) for clip in clips]
   about = {
     "num_context": settings.num_context,
     "frames": f"{settings.num_context}..{settings.num_frames - 1}",
-    "eval_list_hash": windows.eval_list_hash(
-      store.read(index, ("clip_id",))["clip_id"] for index in range(len(store))
-    ),
+    "eval_list_hash": windows.eval_list_hash(c["clip_id"] for c in clips),
     "skipped": dict(store.manifest.skipped),
   }
+  dressing = dressing or Dressing({}, 0)
   known = None
   if futures is not None:
-    known = known_futures.KnownFutures(futures, settings, readout_futures)
+    known = known_futures.KnownFutures(
+      futures, settings, readout_futures, dressing
+    )
   for predictor in predictors:
     start = time.time()
     scored = scoring.score(predictor, store, settings, panels)
@@ -77,10 +85,35 @@ def evaluate(
       row = about | _row(predictor, task, result, settings)
       row["scores"] |= _perception_scores(seen[task], settings.bootstrap)
       row["clips"]["perception"] = _rounded(seen[task]["perception"].values())
+      dressed = dressing.dress(task, result.rows, ids)
+      if dressed is not None:
+        row["dressed"] = summary.dressed_scores(
+          dressed, settings.bootstrap, predictor.members
+        )
       if task in conditionals:
         row["futures"] = conditionals[task]
       row["wall_seconds"] = round(time.time() - start, 2)
       yield row
+
+
+def measure_errors(
+  readout: Predictor,
+  store: LatentStore,
+  settings: scoring.Settings,
+  number: int,
+) -> dict[str, np.ndarray]:
+  """Returns each task's rows of errors of the readouts.
+
+  Args:
+    readout: of the true future latents.
+    store: of clips that are not evaluated.
+    settings: of the scoring.
+    number: of clips, evenly spread.
+  """
+  clips = pipeline.evenly_spread(store, number)
+  settings = dataclasses.replace(settings, progress=False)
+  scored = scoring.score(readout, store, settings, clips=clips)
+  return {task: errors_of(result.rows) for task, result in scored.items()}
 
 
 @dataclasses.dataclass(frozen=True)

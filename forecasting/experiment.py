@@ -29,8 +29,9 @@ from forecasting import (
 from forecasting.backbones.encode import load_backbone
 from forecasting.forecaster import baselines, registry, rollout
 from forecasting.forecaster.base import FittedForecaster, LatentSpec
-from forecasting.latents import normalize, scales
+from forecasting.latents import normalize, pipeline, scales
 from forecasting.latents.store import LatentStore
+from forecasting.metrics.dressing import Dressing
 from forecasting.readouts.heads import Head
 from forecasting.report import results
 from forecasting.report.results import Row
@@ -210,6 +211,7 @@ class Experiment:
       "host": platform.machine(),
     }
     readouts = self.readouts(params)
+    oracle = predict.oracle_predictor(readouts, self.spec.tc)
     beyond = self._beyond(params, step)
     rows = evaluator.evaluate(
       self.predictors(params, step),
@@ -217,7 +219,8 @@ class Experiment:
       self.stores["eval"],
       self.settings(),
       futures=self.stores.get("futures"),
-      readout_futures=predict.oracle_predictor(readouts, self.spec.tc),
+      readout_futures=oracle,
+      dressing=self._dressing(oracle),
       panels=panels,
     )
     for row in rows:
@@ -239,6 +242,20 @@ class Experiment:
       bootstrap_frechet=config.eval.bootstrap_frechet,
       futures_per_context=config.data.futures_per_context if has_futures else 0,
     )
+
+  def _dressing(self, readout: predict.Predictor) -> Dressing | None:
+    """Returns the readouts' errors on training clips, if they are of use."""
+    config = self.config
+    forecasts = {*config.forecasters, *config.baselines} - {"oracle_future"}
+    if not config.eval.dressing_clips or not forecasts:
+      return None
+    errors = evaluator.measure_errors(
+      readout,
+      self.stores["train"],
+      self.settings(),
+      config.eval.dressing_clips,
+    )
+    return Dressing(errors, config.seed)
 
   def _beyond(
     self, params: Mapping[str, Params], step: int
@@ -271,9 +288,8 @@ class Experiment:
   def _bank(self) -> dict[str, np.ndarray]:
     """Returns contexts and futures of training clips, evenly spread."""
     store = self.stores["train"]
-    number = min(len(store), self.config.eval.bank_clips)
-    rows = np.linspace(0, len(store) - 1, number).round().astype(int)
-    clips = [store.read(int(row), ("context", "clip")) for row in rows]
+    rows = pipeline.evenly_spread(store, self.config.eval.bank_clips)
+    clips = [store.read(row, ("context", "clip")) for row in rows]
     return {
       "context": np.stack([clip["context"] for clip in clips]),
       "future": np.stack([clip["clip"][self.spec.tc :] for clip in clips]),

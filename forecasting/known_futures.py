@@ -10,6 +10,7 @@ from forecasting import scoring, sharing
 from forecasting.latents import pipeline
 from forecasting.latents.store import LatentStore
 from forecasting.metrics import bootstrap, conditional, summary, vectors
+from forecasting.metrics.dressing import Dressing
 from forecasting.samples.predict import Predictor
 from forecasting.shapes import Batch
 from forecasting.tasks import TASKS
@@ -23,8 +24,10 @@ class KnownFutures:
     store: LatentStore,
     settings: scoring.Settings,
     readout: Predictor | None,
+    dressing: Dressing,
   ):
     """Reads out the true futures once, if there is a readout of them."""
+    self._dressing = dressing
     self._store = store
     self._settings = settings
     self._per_context = settings.futures_per_context
@@ -37,29 +40,55 @@ class KnownFutures:
       rows = conditional.gather(parts)
       if len(rows.pred) == 0:
         continue
-      fields[task] = self._fields(rows) | self._readout.get(task, {})
+      fields[task] = {
+        "contexts": len(self._store) // self._per_context,
+        "futures": self._per_context,
+        "rows": len(rows.pred),
+        "true_sampler_energy_score": self._mean(
+          conditional.true_energy_score(rows), rows
+        ),
+        **self._scores(rows),
+        **self._readout.get(task, {}),
+      }
+      if dressed := self._dressed(task, parts):
+        fields[task]["dressed"] = self._scores(conditional.gather(dressed))
     return fields
 
-  def _fields(self, rows: conditional.Conditional) -> dict[str, Any]:
+  def _dressed(
+    self, task: str, parts: Sequence[vectors.Vectors]
+  ) -> list[vectors.Vectors]:
+    """Dresses the same forecasts alike in every part; empty if none can be."""
+    ids = [
+      int(self._store.read(first, ("example_id",))["example_id"])
+      for first in range(0, len(self._store), self._per_context)
+    ]
+    found = [self._dressing.dress(task, part, ids) for part in parts]
+    # A part without rows has nothing to say, dressed or not.
+    if all(dressed is None for dressed in found):
+      return []
+    return [
+      part if dressed is None else dressed
+      for dressed, part in zip(found, parts)
+    ]
+
+  def _mean(
+    self, values: np.ndarray, rows: conditional.Conditional, reason: str = ""
+  ) -> dict[str, Any]:
+    interval = bootstrap.mean_interval(
+      values, rows.example, num_replicates=self._settings.bootstrap
+    )
+    return summary.entry(interval, reason)
+
+  def _scores(self, rows: conditional.Conditional) -> dict[str, Any]:
+    """Returns the scores of forecasts, beside the true sampler's."""
     replicates = self._settings.bootstrap
     reason = _why_void(rows)
     # What is not finite has no score, silently: its reason is told.
     with np.errstate(invalid="ignore"):
       ours = conditional.forecast_energy_score(rows)
     floor = conditional.true_energy_score(rows)
-
-    def mean(values, reason=""):
-      interval = bootstrap.mean_interval(
-        values, rows.example, num_replicates=replicates
-      )
-      return summary.entry(interval, reason)
-
     fields = {
-      "contexts": len(self._store) // self._per_context,
-      "futures": self._per_context,
-      "rows": len(rows.pred),
-      "energy_score": mean(ours, reason),
-      "true_sampler_energy_score": mean(floor),
+      "energy_score": self._mean(ours, rows, reason),
       "relative_energy_score": summary.entry(
         bootstrap.ratio_interval(
           ours, floor, rows.example, num_replicates=replicates
@@ -92,10 +121,7 @@ class KnownFutures:
       if len(rows.pred):
         with np.errstate(invalid="ignore"):
           scores = conditional.resampled_energy_score(rows)
-        value = bootstrap.mean_interval(
-          scores, rows.example, num_replicates=self._settings.bootstrap
-        )
-        entry = summary.entry(value, _why_void(rows))
+        entry = self._mean(scores, rows, _why_void(rows))
         fields[task] = {"oracle_readout_energy_score": entry}
     return fields
 

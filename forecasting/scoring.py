@@ -60,6 +60,7 @@ def score(
   store: LatentStore,
   settings: Settings,
   panels: Panels | None = None,
+  clips: Sequence[int] | None = None,
 ) -> dict[str, Scored]:
   """Runs one predictor over a store, shared by all processes.
 
@@ -68,6 +69,7 @@ def score(
     store: of the evaluation split.
     settings: of the scoring.
     panels: collects the first clips of those that the first process scores.
+    clips: places of those to score; None is all.
 
   Returns:
     Task to values per clip and sample, and vectors.
@@ -76,7 +78,7 @@ def score(
     panels = None
   with_video = panels is not None or predictor.reads_video
   batches = pipeline.EvalBatches(
-    store, settings.batch_size, tensors(settings.tasks, with_video)
+    store, settings.batch_size, tensors(settings.tasks, with_video), clips
   )
 
   def work(number: int, device: sharing.Device) -> sharing.Arrays:

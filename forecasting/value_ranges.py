@@ -133,6 +133,7 @@ _NOT_NEGATIVE = (
   # Without intervals.
   "eval.bootstrap",
   "eval.bootstrap_frechet",
+  "eval.dressing_clips",
 )
 # From 0 to 1, both included.
 _SHARES = (

@@ -5,82 +5,29 @@ import json
 
 import numpy as np
 import pytest
+from box_clips import (
+  CLIPS,
+  FRAMES,
+  NOTHING,
+  SAMPLES,
+  START,
+  perception,
+  predictor,
+  settings,
+  write,
+)
 
 from forecasting import evaluator, known_futures, main, scoring
-from forecasting.latents import store
 from forecasting.metrics import conditional
+from forecasting.metrics.dressing import Dressing
 from forecasting.report import results, tables
 from forecasting.samples import panels
-from forecasting.samples.predict import Predictor
 from forecasting.tasks import TASKS
-
-CLIPS, SAMPLES, FRAMES, START = 6, 3, 16, 4
-NOTHING = 5  # the clip without an object: nothing to score
-
-
-def settings(batch_size=4):
-  return scoring.Settings(
-    tasks=("boxes",),
-    num_context=START,
-    num_frames=FRAMES,
-    batch_size=batch_size,
-    bootstrap=50,
-    bootstrap_frechet=4,
-    progress=False,
-  )
 
 
 @pytest.fixture(scope="module", name="clips")
 def fixture_clips(tmp_path_factory):
-  """A store whose clips get harder, one of them without an object."""
-  folder = tmp_path_factory.mktemp("clips") / "eval"
-  rng = np.random.default_rng(0)
-  examples = []
-  for i in range(CLIPS):
-    corner = rng.uniform(0.1, 0.4, (1, 2, 2))
-    boxes = np.concatenate([corner, corner + 0.3], axis=-1)
-    examples.append(
-      {
-        "clip_id": f"clip {i}",
-        "seconds": np.arange(FRAMES, dtype=np.float32) / 12.5,
-        "video": np.full((FRAMES, 8, 8, 3), i, np.uint8),
-        "boxes": np.repeat(boxes, FRAMES, axis=0).astype(np.float32),
-        "box_mask": np.full((FRAMES, 2), i != NOTHING),
-        "object_mask": np.full(2, i != NOTHING),
-        "context": rng.normal(size=(2, 2, 2, 4)),
-        "clip": rng.normal(size=(8, 2, 2, 4)),
-      }
-    )
-  store.write_examples(
-    folder,
-    examples,
-    backbone="noise",
-    dataset="noise",
-    split="eval",
-    context_mode="crop_pos",
-    num_context=START,
-  )
-  return store.LatentStore(folder)
-
-
-def predictor(spoil=lambda boxes, index: None, samples=SAMPLES):
-  """Forecasts that miss by more from clip to clip."""
-
-  def predict(tasks, batch):
-    assert tuple(tasks) == ("boxes",)
-    rng = np.random.default_rng(1)
-    noise = rng.normal(size=(CLIPS, samples, FRAMES, 2, 4))[batch["index"]]
-    size = 0.02 * (1 + batch["index"])
-    boxes = batch["boxes"][:, None] + size[:, None, None, None, None] * noise
-    boxes = boxes.astype(np.float32)
-    spoil(boxes, batch["index"])
-    return {"boxes": {"boxes": boxes}}
-
-  return Predictor("made", "baseline", 0, predict)
-
-
-def perception(spoil=lambda boxes, index: None):
-  return predictor(spoil, samples=1)
+  return write(tmp_path_factory.mktemp("clips") / "eval")
 
 
 def row_of(clips, made, seen=None):
@@ -218,13 +165,11 @@ def test_scores_against_known_futures_are_void_too(clips, spoilt):
     np.arange(5),
     num_frames=4,
   )
-  known = known_futures.KnownFutures(clips, settings(), None)
-  known._per_context = 1
-  fields = known._fields(rows)
+  known = known_futures.KnownFutures(clips, settings(), None, Dressing({}, 0))
+  fields = known._scores(rows)
   for name in ("energy_score", "relative_energy_score", "spread_skill"):
     assert np.isnan(fields[name]["value"]) == spoilt, name
     assert fields[name].get("reason", "").startswith("1 of 15") == spoilt, name
-  assert np.isfinite(fields["true_sampler_energy_score"]["value"])
   assert np.isnan(fields["spread_skill_per_lead"]).tolist() == [
     spoilt,
     *[False] * 3,

@@ -18,6 +18,6 @@ get_config = pretrain_config.pretraining(
     "past_probability": 0.5,
     "null_probability": 0.1,
   },
-  {"optimizer.learning_rate": 1e-3},
+  {"optimizer.learning_rate": 1e-3, "train.batch_size": 8, "steps": 3000},
   smoke={"objective.tokenizer": None},
 )

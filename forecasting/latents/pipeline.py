@@ -89,7 +89,7 @@ def train_batches(
 
 
 class EvalBatches:
-  """All examples of a store in order, in batches of one size.
+  """Examples of a store in order, in batches of one size.
 
   The last batch repeats the last example. Batches hold, besides the tensors,
   `index` int32 [B], the example's place in the store, and `mask` bool [B],
@@ -101,6 +101,7 @@ class EvalBatches:
     store: LatentStore,
     batch_size: int,
     keys: Collection[str] | None = None,
+    rows: Sequence[int] | None = None,
   ):
     """Reads nothing yet.
 
@@ -108,21 +109,33 @@ class EvalBatches:
       store: to read.
       batch_size: examples of one batch.
       keys: tensors wanted; the others are not read.
+      rows: places of the examples in the store; None is all.
 
     Raises:
       ValueError: no positive batch size.
     """
     self._size = _local_size(batch_size, 1)
     self._store = _Selection(store, keys)
+    self._rows = np.arange(len(store)) if rows is None else np.asarray(rows)
 
   def __len__(self) -> int:
-    return -(-len(self._store) // self._size)
+    return -(-len(self._rows) // self._size)
 
   def __getitem__(self, batch: int) -> dict[str, np.ndarray]:
-    rows = range(len(self))[batch] * self._size + np.arange(self._size)
-    kept = np.minimum(rows, len(self._store) - 1).astype(np.int32)
+    places = range(len(self))[batch] * self._size + np.arange(self._size)
+    is_new = places < len(self._rows)
+    kept = self._rows[np.where(is_new, places, -1)].astype(np.int32)
     stacked = _stack([self._store[int(i)] for i in kept])
-    return stacked | {"index": kept, "mask": rows < len(self._store)}
+    return stacked | {"index": kept, "mask": is_new}
+
+
+def evenly_spread(store: LatentStore, number: int) -> list[int]:
+  """Returns the places of so many examples, or of all if there are fewer.
+
+  Neighbors may be windows of one recording.
+  """
+  number = min(len(store), number)
+  return np.linspace(0, len(store) - 1, number).round().astype(int).tolist()
 
 
 def _stack(

@@ -144,6 +144,30 @@ def distribution_scores(
   return scores | proper_scores, fields | proper_fields
 
 
+def dressed_scores(
+  rows: Vectors, num_replicates: int, members: int = 1
+) -> dict[str, Any]:
+  """Returns the `dressed` field of a result row.
+
+  Args:
+    rows: dressed forecasts beside the truth.
+    num_replicates: bootstrap replicates of the proper scores.
+    members: as in `distribution_scores`.
+
+  Returns:
+    `scores` with Fréchet distance (without an interval), proper scores and
+    calibration, and the fields of those by frame ahead.
+  """
+  finite = reduce(np.isfinite(rows.pred), "R S V -> R S", "all")
+  with np.errstate(invalid="ignore"):
+    scores, fields = _proper(
+      rows, num_replicates, why_void(finite, ROWS), members
+    )
+  distance = bootstrap.Interval(frechet.fd_1(rows).value, np.nan, np.nan, 0)
+  scores["fd_1"] = entry(distance, why_void(finite[:, :1], ROWS))
+  return {"scores": scores, **fields}
+
+
 def _variances(rows: Vectors) -> dict[str, float]:
   pooled = rows.pooled()
   return {

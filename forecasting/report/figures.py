@@ -50,8 +50,9 @@ class Figure:
 def calibration(rows: Sequence[Row]) -> list[Figure]:
   """Draws spread-skill by frame and rank histograms, where rows have them."""
   drawn = (
-    _spread_skill(rows, known=False),
-    _spread_skill(rows, known=True),
+    _spread_skill(rows, "", "the observed future"),
+    _spread_skill(rows, "dressed", "the observed future, dressed"),
+    _spread_skill(rows, "futures", "several known futures"),
     _ranks(rows),
   )
   return [figure for figure in drawn if figure is not None]
@@ -122,12 +123,13 @@ def by_frame(
   )
 
 
-def _spread_skill(rows: Sequence[Row], known: bool) -> Figure | None:
-  """Spread-skill by frame, against one future per clip or against several."""
-  against = "several known futures" if known else "the observed future"
+def _spread_skill(
+  rows: Sequence[Row], part: str, against: str
+) -> Figure | None:
+  """Spread-skill by frame, of rows or a part of them that has its own."""
 
   def values(row: Row):
-    source = row.get("futures") or {} if known else row
+    source = (row.get(part) or {}) if part else row
     return source.get("spread_skill_per_lead")
 
   return _lines(

@@ -51,6 +51,13 @@ The readout of the true futures' latents is the floor for anything that
 forecasts latents.</p>
 """
 
+ABOUT_DRESSED = """
+<p><b>Dressed forecasts.</b> A readout gives one answer for given latents,
+however unsure it is, so samples vary by what the forecaster leaves open alone.
+Here an error that the readout made on the true latents of a training clip is
+added to every sample. Forecasts of one sample stay points.</p>
+"""
+
 ABOUT_CLIPS = """
 <p>Each animation plays all frames of a clip beside forecasts of it.
 <span class="key observed"></span>solid blue border: observed frames;

@@ -254,6 +254,8 @@ def _flat_scores(row: Row) -> dict[str, float | None]:
   sources = {"": row["scores"]}
   if row.get("futures"):
     sources["futures_"] = tables.futures_scores(row)
+  if row.get("dressed"):
+    sources["dressed_"] = row["dressed"]["scores"]
   if row.get("horizon"):
     sources["horizon_"] = row["horizon"]["scores"]
   ends = {"value": "", "low": "_low", "high": "_high"}

@@ -211,6 +211,10 @@ def _calibration(runs: Sequence[Run]) -> str:
       "<p>This evaluation has no context with several known futures, so "
       "forecasts cannot be held against the true conditional distribution.</p>"
     )
+  dressed = [tables.dressed_table(chosen) for _, chosen in _by_task(rows)]
+  dressed = [table for table in dressed if table is not None]
+  if dressed:
+    parts += [header.ABOUT_DRESSED, *map(markup.to_html, dressed)]
   drawn = figures.calibration(rows)
   parts += [markup.figure_to_html(figure) for figure in drawn]
   if not drawn:

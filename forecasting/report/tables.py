@@ -1,7 +1,7 @@
 """Result rows -> tables of text that `markup` writes in several languages."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from forecasting.report import columns as cols
 from forecasting.report import marking
@@ -196,6 +196,22 @@ FUTURES = (
 )
 
 
+# Plain scores stand beside the dressed ones to be compared with, not ranked.
+DRESSED = (
+  cols.Column("plain_fd_1", "FD₁"),
+  cols.Column("dressed_fd_1", "… dressed", "down"),
+  cols.Column("plain_energy_score", "Energy score"),
+  cols.Column("dressed_energy_score", "… dressed", "down"),
+  cols.Column("plain_spread_skill", "Spread-skill"),
+  cols.Column("dressed_spread_skill", "… dressed", "one"),
+  cols.Column("plain_known_relative_energy_score", "Relative energy score"),
+  cols.Column("dressed_known_relative_energy_score", "… dressed", "down"),
+  cols.Column("plain_known_spread_skill", "Spread-skill, known futures"),
+  cols.Column("dressed_known_spread_skill", "… dressed", "one"),
+)
+_DRESSED_KEYS = frozenset(column.key for column in DRESSED)
+
+
 def futures_table(rows: Sequence[Row]) -> Table | None:
   """Returns the scores against several true futures; None without any.
 
@@ -205,30 +221,86 @@ def futures_table(rows: Sequence[Row]) -> Table | None:
   rows = [row for row in cols.order_rows(rows) if row.get("futures")]
   if not rows:
     return None
-  views = [{**row, "scores": futures_scores(row)} for row in rows]
-  reasons: dict[str, str] = {}
-  unit = "m" if rows[0]["task"] == "depth" else ""
-  by_column = []
-  for column in FUTURES:
-    is_length = column.key.endswith("energy_score")
-    if is_length and not column.key.startswith("relative"):
-      column = dataclasses.replace(column, unit=unit)
-    by_column.append(_column(column, views, reasons))
-  lines = []
-  for number, (label, row) in enumerate(zip(row_labels(rows), rows)):
-    known = row["futures"]
-    count = Cell(
+  counts = [
+    Cell(
       str(known.get("rows", cols.MISSING)),
       f"{known.get('contexts', '?')} contexts × {known.get('futures', '?')}",
     )
-    cells = (*(cells[number] for _, cells in by_column), count)
+    for known in (row["futures"] for row in rows)
+  ]
+  return _part_table(
+    rows,
+    [futures_scores(row) for row in rows],
+    FUTURES,
+    "known futures",
+    (Heading("N", unit="rows"), counts),
+  )
+
+
+def dressed_table(rows: Sequence[Row]) -> Table | None:
+  """Returns the scores of dressed forecasts beside the plain ones.
+
+  Args:
+    rows: of one task; those that were not dressed are left out.
+  """
+  rows = [row for row in cols.order_rows(rows) if row.get("dressed")]
+  if not rows:
+    return None
+  scores = [dressed_scores(row) for row in rows]
+  columns = [c for c in DRESSED if any(c.key in found for found in scores)]
+  return _part_table(rows, scores, columns, "dressed")
+
+
+def dressed_scores(row: Row) -> dict[str, dict]:
+  """Returns a row's plain and dressed scores in the form of `scores`."""
+  known = row.get("futures") or {}
+  sources = {
+    "plain_": row["scores"],
+    "dressed_": row["dressed"]["scores"],
+    "plain_known_": known,
+    "dressed_known_": known.get("dressed") or {},
+  }
+  return {
+    prefix + name: value
+    for prefix, source in sources.items()
+    for name, value in source.items()
+    if prefix + name in _DRESSED_KEYS
+  }
+
+
+def _part_table(
+  rows: Sequence[Row],
+  scores: Sequence[Mapping[str, Mapping]],
+  columns: Sequence[cols.Column],
+  title: str,
+  last: tuple[Heading, Sequence[Cell]] | None = None,
+) -> Table:
+  """Returns a table of other scores than those that rows have themselves."""
+  views = [{**row, "scores": found} for row, found in zip(rows, scores)]
+  reasons: dict[str, str] = {}
+  unit = "m" if rows[0]["task"] == "depth" else ""
+  by_column = []
+  for column in columns:
+    if column.key.endswith("energy_score") and "relative" not in column.key:
+      column = dataclasses.replace(column, unit=unit)
+    elif column.key.endswith("fd_1") and unit:
+      column = dataclasses.replace(column, unit="m²")
+    by_column.append(_column(column, views, reasons))
+  lines = []
+  for number, (label, row) in enumerate(zip(row_labels(rows), rows)):
+    cells = [cells[number] for _, cells in by_column]
+    cells += [last[1][number]] if last else []
     text = f"{label} [S={row['num_samples']}]"
-    lines.append(Line(text, row.get("kind", ""), cells))
-  headings = (*(h for h, _ in by_column), Heading("N", unit="rows"))
+    lines.append(Line(text, row.get("kind", ""), tuple(cells)))
+  headings = [heading for heading, _ in by_column]
+  headings += [last[0]] if last else []
   notes = _marked(by_column)
   notes += [f"{letter}: {reason}" for reason, letter in reasons.items()]
   return Table(
-    f"{rows[0]['task']}, known futures", headings, tuple(lines), tuple(notes)
+    f"{rows[0]['task']}, {title}",
+    tuple(headings),
+    tuple(lines),
+    tuple(notes),
   )
 
 
@@ -242,11 +314,13 @@ def futures_scores(row: Row) -> dict[str, dict]:
 
 
 def all_tables(rows: Sequence[Row]) -> list[Table]:
-  """Returns the tables of every task, known futures included."""
+  """Returns the tables of every task, known futures and dressed included."""
   tables = []
   for task in cols.order_tasks(rows):
     chosen = [row for row in rows if row["task"] == task]
     tables.append(task_table(chosen))
     if (known := futures_table(chosen)) is not None:
       tables.append(known)
+    if (dressed := dressed_table(chosen)) is not None:
+      tables.append(dressed)
   return tables

@@ -98,6 +98,27 @@ def test_evaluation_is_in_order_and_padded(latents, batch_size):
       np.testing.assert_array_equal(batch["clip"][row], expected["clip"])
 
 
+@pytest.mark.parametrize("number", [1, 4, NUM_CLIPS, 99])
+def test_evaluation_of_some_clips_takes_them_from_the_whole_store(
+  latents, number
+):
+  rows = pipeline.evenly_spread(latents, number)
+  assert len(set(rows)) == min(number, NUM_CLIPS)
+  if number > 1:
+    assert (rows[0], rows[-1]) == (0, NUM_CLIPS - 1)
+    assert np.ptp(np.diff(rows)) <= 1
+  batches = list(pipeline.EvalBatches(latents, 3, ("clip",), rows))
+  index, mask = (
+    np.concatenate([batch[name] for batch in batches])
+    for name in ("index", "mask")
+  )
+  np.testing.assert_array_equal(index[mask], rows)
+  for batch in batches:
+    for row, clip in enumerate(batch["index"]):
+      expected = make_example(int(clip))["clip"]
+      np.testing.assert_array_equal(batch["clip"][row], expected)
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(latents):
   with pytest.raises(ValueError, match=r"batch_size 5 .* 2 processes"):
     pipeline.train_batches(latents, 5, 0, process=(0, 2))

@@ -112,6 +112,15 @@ def make_row(task, forecaster, rng):
     "futures": make_futures(samples, near, rng),
   }
   if samples > 1:
+    dressed = ("energy_score", "spread_skill", "fd_1")
+    row["dressed"] = {
+      "scores": {name: near(0.9) for name in dressed},
+      "spread_skill_per_lead": rng.uniform(0.8, 1.1, 12).tolist(),
+    }
+    row["futures"]["dressed"] = {
+      "relative_energy_score": near(1.1),
+      "spread_skill": near(0.95),
+    }
     row["spread_skill_per_lead"] = rng.uniform(0.6, 1.1, 12).tolist()
     row["rank_histogram"] = rng.dirichlet(np.full(samples + 1, 9.0)).tolist()
   return row

@@ -82,6 +82,7 @@ def test_animations_have_all_frames(make_workdir):
 def test_page_without_panels_futures_curves_or_config(make_workdir):
   def change(row):
     row.pop("futures")
+    row.pop("dressed", None)
     row.pop("rank_histogram", None)
     row.pop("spread_skill_per_lead", None)
     return row

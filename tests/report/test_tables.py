@@ -244,6 +244,31 @@ def test_future_scores_may_be_plain_numbers(make_workdir):
   assert cells(table, "Relative energy score")["flow"].text == "1.25"
 
 
+def test_dressed_scores_stand_beside_the_plain_ones(make_workdir):
+  rows = rows_of(make_workdir, "depth")
+  table = tables.dressed_table(rows)
+  drawn = [r for r in columns.order_rows(rows) if r["num_samples"] > 1]
+  labels = [line.label for line in table.lines]
+  assert labels == [f"{row['forecaster']} [S=10]" for row in drawn]
+  headings = [heading.label for heading in table.headings]
+  assert headings[2:4] == ["Energy score", "… dressed"]
+  assert [h.unit for h in table.headings[:4]] == ["m²", "m²", "m", "m"]
+  for line, row in zip(table.lines, drawn):
+    sources = (row["scores"], row["dressed"]["scores"])
+    for cell, source in zip(line.cells[2:4], sources):
+      value = source["energy_score"]["value"]
+      assert float(cell.text) == pytest.approx(value, abs=6e-3)
+    for cell, source in zip(
+      line.cells[6:8], (row["futures"], row["futures"]["dressed"])
+    ):
+      value = source["relative_energy_score"]["value"]
+      assert float(cell.text) == pytest.approx(value, abs=6e-3)
+    assert not any(cell.is_best for cell in line.cells[::2])
+  for row in rows:
+    row.pop("dressed", None)
+  assert tables.dressed_table(rows) is None
+
+
 def test_no_futures_no_table(make_workdir):
   rows = rows_of(make_workdir, "boxes")
   assert tables.futures_table([row | {"futures": None} for row in rows]) is None

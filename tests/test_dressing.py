@@ -1,0 +1,82 @@
+"""Rows tell of dressed forecasts beside plain ones."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from box_clips import SAMPLES, perception, predictor, settings, write
+
+from forecasting import evaluator
+from forecasting.metrics.dressing import Dressing
+from forecasting.samples.predict import Predictor
+
+
+@pytest.fixture(scope="module", name="clips")
+def fixture_clips(tmp_path_factory):
+  return write(tmp_path_factory.mktemp("clips") / "eval")
+
+
+def readout(error):
+  """Reads out boxes that are off by as much as `error` says of a clip."""
+
+  def predict(tasks, batch):
+    boxes = batch["boxes"][:, None] - error(batch["index"]).reshape(
+      (-1, 1, 1, 1, 1)
+    )
+    return {"boxes": {"boxes": boxes}}
+
+  return Predictor("oracle_future", "oracle", 0, predict)
+
+
+def test_errors_of_readouts_are_those_of_the_clips_asked_for(clips):
+  errors = evaluator.measure_errors(
+    readout(lambda index: 0.1 * index), clips, settings(), 3
+  )
+  # Two objects a clip; the last of the clips 0, 2 and 5 has none.
+  expected = np.repeat([0.0, 0.0, 0.2, 0.2], 48).reshape(4, 48)
+  np.testing.assert_allclose(errors["boxes"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [2, 4])
+def test_dressing_moves_samples_and_not_what_is_scored_by_example(
+  clips, batch_size
+):
+  dressing = Dressing({"boxes": np.full((1, 48), 0.25)}, seed=3)
+  rows = {}
+  for name, given in (("plain", None), ("dressed", dressing)):
+    futures = dataclasses.replace(settings(batch_size), futures_per_context=2)
+    (rows[name],) = evaluator.evaluate(
+      [predictor()],
+      perception(),
+      clips,
+      futures,
+      futures=clips,
+      dressing=given,
+    )
+  plain, dressed = rows["plain"], rows["dressed"]
+  assert "dressed" not in plain and "dressed" not in plain["futures"]
+  assert plain["scores"] == dressed["scores"]
+  assert plain["clips"] == dressed["clips"]
+  found = dressed["dressed"]["scores"]
+  # Every sample is off by the same: no more spread, much more error.
+  before = plain["scores"]
+  assert found["spread"]["value"] == pytest.approx(before["spread"]["value"])
+  assert found["spread_skill"]["value"] < 0.5 * before["spread_skill"]["value"]
+  assert found["crps"]["value"] > before["crps"]["value"] + 0.15
+  assert np.isnan([found["fd_1"]["low"], found["fd_1"]["high"]]).all()
+  known = dressed["futures"]
+  assert set(known["dressed"]) <= set(known)
+  for name in ("energy_score", "relative_energy_score"):
+    assert known["dressed"][name]["value"] > known[name]["value"]
+
+
+def test_single_forecasts_and_tasks_without_errors_are_not_dressed(clips):
+  for errors, samples in (({}, SAMPLES), ({"boxes": np.ones((1, 48))}, 1)):
+    (row,) = evaluator.evaluate(
+      [predictor(samples=samples)],
+      perception(),
+      clips,
+      settings(),
+      dressing=Dressing(errors, 0),
+    )
+    assert "dressed" not in row
