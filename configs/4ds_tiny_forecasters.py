@@ -7,7 +7,8 @@ clips, latents and readouts it may share: --config.data.root, latents.root and
 readout.from_run.
 """
 
-from forecasting import config, study_config
+from forecasting import config
+from forecasting.study import config as study_config
 
 get_config = config.experiment(
   "4ds_tiny",

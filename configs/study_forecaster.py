@@ -11,7 +11,7 @@ other fields of `forecaster.sampler` scores them on a cell's network.
 Source: forecaster.md 10, the order of the first study.
 """
 
-from forecasting import study_config
+from forecasting.study import config as study_config
 
 get_config = study_config.settings_study(
   "study_forecaster",

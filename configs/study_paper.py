@@ -10,6 +10,6 @@ tiny backbones on embedded clips. Models without public weights are left out by
 `--config.models`.
 """
 
-from forecasting import study_config
+from forecasting.study import config as study_config
 
 get_config = study_config.paper_study("study_paper")

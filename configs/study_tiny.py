@@ -8,7 +8,7 @@ the others readouts alone say what they perceive. With `:smoke` behind the file
 name: five models, one seed, a few steps on a few clips.
 """
 
-from forecasting import study_config
+from forecasting.study import config as study_config
 
 get_config = study_config.study(
   "study_tiny",

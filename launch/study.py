@@ -34,7 +34,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from forecasting.run_queue import Run, execute_all, is_done, shard
+from forecasting.study.queue import Run, execute_all, is_done, shard
 
 MAX_NAME = 150
 

@@ -12,7 +12,7 @@ from forecasting import presets, validation
 from forecasting.forecaster import attention
 
 FOLDER = Path(__file__).parents[1] / "configs"
-# Studies hold configs of runs; tests/test_study.py validates those.
+# Studies hold configs of runs; tests/study/test_cells.py validates those.
 FILES = [p for p in sorted(FOLDER.glob("*.py")) if p.stem[:6] != "study_"]
 PAPER = [p for p in FILES if p.stem.rpartition("_")[0] in presets.MODELS]
 # Of each task: data to train and to score on, and what a user has to get.

@@ -10,7 +10,7 @@ import time
 import pytest
 from binaries import ROOT, VOLATILE, rows
 
-from forecasting.run_queue import DONE, STARTED
+from forecasting.study.queue import DONE, STARTED
 
 CELLS = ("raw_tiny-0", "4ds_tiny-0")
 

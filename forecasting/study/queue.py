@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from forecasting import child
+from forecasting.study import child
 
 DONE = "study_done.json"
 STARTED = "study_started.json"

@@ -1,6 +1,6 @@
 r"""Binary: becomes another command that does not outlive its parent.
 
-python -m forecasting.child PARENT CORES COMMAND [ARGUMENT ...]
+python -m forecasting.study.child PARENT CORES COMMAND [ARGUMENT ...]
 
 PARENT is the id of the process that starts it. When that one dies, by SIGKILL
 as well, so does the command (Linux; elsewhere it goes on). CORES are those the
@@ -24,7 +24,7 @@ def wrap(command: Sequence[str], cores: Sequence[int] = ()) -> list[str]:
     cores: that it may use; empty: all.
   """
   listed = ",".join(map(str, cores))
-  launcher = [sys.executable, "-m", "forecasting.child"]
+  launcher = [sys.executable, "-m", "forecasting.study.child"]
   return [*launcher, str(os.getpid()), listed, *command]
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from forecasting import run_queue, study
 from forecasting.frames.one_writer import one_writer
+from forecasting.study import __main__ as study
+from forecasting.study import queue as run_queue
 
-PATH = Path(__file__).parents[1] / "configs" / "study_tiny.py"
+PATH = Path(__file__).parents[2] / "configs" / "study_tiny.py"
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_reports_leave_out_cells_of_other_settings(tmp_path, reported, capsys):
 
 def test_weights_may_move_between_runs_but_not_change(tmp_path):
   """As those found with --config.weights after a first run without."""
-  shipped = Path(study.__file__).parent / "backbones" / "released"
+  shipped = PATH.parents[1] / "forecasting" / "backbones" / "released"
   file = tmp_path / "4ds_tiny.safetensors"
   file.write_bytes((shipped / file.name).read_bytes())
   cfg = _config("4ds_tiny-0")

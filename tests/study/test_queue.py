@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from forecasting import child, run_queue
+from forecasting.study import child
+from forecasting.study import queue as run_queue
 from forecasting.training import checkpoint
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="of Linux alone")
 
 # Python starts slowly on a busy machine.
@@ -38,7 +39,7 @@ time.sleep(600)
 
 DRIVER = """
 import json, pathlib, sys
-from forecasting import run_queue
+from forecasting.study import queue as run_queue
 runs = json.loads(sys.argv[1])
 runs = [run_queue.Run(pathlib.Path(w), c) for w, c in runs]
 sys.exit(run_queue.execute_all(runs, workers=int(sys.argv[2])))

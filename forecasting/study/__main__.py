@@ -42,10 +42,11 @@ from ml_collections import ConfigDict, config_flags
 
 from forecasting.backbones.encode import find_checkpoint
 from forecasting.backbones.zoo import get_spec
-from forecasting.cell_identity import identify
 from forecasting.frames.one_writer import one_writer
 from forecasting.report import page
-from forecasting.run_queue import (
+from forecasting.study.config import cell_names
+from forecasting.study.identity import identify
+from forecasting.study.queue import (
   Run,
   differences,
   execute_all,
@@ -53,7 +54,6 @@ from forecasting.run_queue import (
   is_done,
   shard,
 )
-from forecasting.study_config import cell_names
 
 # Files in configs/pretrain/ that make a backbone's weights, in order.
 RECIPES = {

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from forecasting import run_queue, study_config, validation
-from forecasting import study as study_binary
+from forecasting import validation
 from forecasting.backbones.zoo import get_spec
+from forecasting.study import __main__ as study_binary
+from forecasting.study import config as study_config
+from forecasting.study import queue as run_queue
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def _get_config(path):

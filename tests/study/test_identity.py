@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from forecasting.cell_identity import identify
+from forecasting.study.identity import identify
 
-CONFIG = Path(__file__).parents[1] / "configs" / "study_tiny.py"
+CONFIG = Path(__file__).parents[2] / "configs" / "study_tiny.py"
 
 
 def _identify(cell, *flags):

@@ -1,0 +1,1 @@
+"""Many runs: which, one after another or side by side, and their report."""
