@@ -5,6 +5,7 @@ shapes they cost next to nothing, and say what is wrong before an extraction of
 hours.
 """
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,11 +100,16 @@ def _make(name: str, cfg: ConfigDict, spec: LatentSpec, windows: int) -> None:
     registry.make_forecaster(name, cfg, spec, statistics, windows)
     return ()
 
-  jax.eval_shape(make, _statistics(cfg, spec))
+  jax.eval_shape(make, statistics(cfg, spec))
 
 
-def _statistics(cfg: ConfigDict, spec: LatentSpec) -> scales.Scales:
-  """Returns shapes of what `compression.statistics` is going to return."""
+def statistics(cfg: ConfigDict, spec: LatentSpec) -> scales.Scales:
+  """Returns shapes of what `compression.statistics` is going to return.
+
+  Args:
+    cfg: `config.forecaster`.
+    spec: of the latents.
+  """
   kind, components = registry.compression(cfg.compress)
 
   def shape(*sizes: int) -> jax.ShapeDtypeStruct:
@@ -117,7 +123,12 @@ def _statistics(cfg: ConfigDict, spec: LatentSpec) -> scales.Scales:
       deviation=shape(components),
       total=shape(),
     )
-    codec = vae.Vae(codec, {}) if kind == "vae" else codec
+  if kind == "vae":
+    make_weights = functools.partial(
+      vae.init_weights, width=cfg.vae.width, kl_weight=cfg.vae.kl_weight
+    )
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    codec = vae.Vae(codec, jax.eval_shape(make_weights, codec, key=key))
   size = components or spec.channels
   slots = spec.tc + spec.tf
   element = shape(slots, spec.h, spec.w, size)

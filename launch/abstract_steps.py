@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
+from forecasting import trial_build
 from forecasting.backbones import encode, zoo
 from forecasting.encoders import encoding_mesh
 from forecasting.experiment import Experiment
@@ -23,7 +24,6 @@ from forecasting.forecaster import registry
 from forecasting.forecaster.base import LatentSpec
 from forecasting.latents.encoding import PREPROCESSING, encode_clips
 from forecasting.latents.manifest import Manifest
-from forecasting.latents.normalize import LatentStats
 from forecasting.latents.pipeline import batch_keys
 from forecasting.latents.store import LatentStore
 from forecasting.samples import predict
@@ -93,15 +93,13 @@ def abstract_experiment(
     clips_per_shard=1,
   )
   (tc, h, w, channels), t = manifest.context_shape, manifest.clip_shape[0]
-  ones = [np.ones((n, channels), np.float32) for n in (t, t - tc)]
-  stats = LatentStats(
-    ones[0][0] * 0, ones[0][0], ones[0] * 0, ones[0], ones[1] * 0, ones[1]
-  )
+  spec = LatentSpec(tc, t - tc, h, w, channels)
+  stats = trial_build.statistics(config.forecaster, spec)
   return Experiment(
     config=config,
     stores={"train": DescribedStore(manifest)},
-    spec=LatentSpec(tc, t - tc, h, w, channels),
-    stats=stats,
+    spec=spec,
+    stats=jax.tree.map(lambda x: np.ones(x.shape, x.dtype), stats),
   )
 
 

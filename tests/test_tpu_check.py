@@ -94,12 +94,14 @@ def _check(tmp_path, config, topology, *flags, devices=1):
 
 
 @pytest.mark.slow
-def test_program_on_cpu_devices(tmp_path):
+@pytest.mark.parametrize("compress", ["none", "pca(8)", "vae(8)"])
+def test_program_on_cpu_devices(tmp_path, compress):
   code, output, figures = _check(
     tmp_path,
     "4ds_tiny_boxes.py:smoke",
     "cpu:2",
     "--only=regression|boxes|extract",
+    f"--config.forecaster.compress={compress}",
     devices=2,
   )
   assert code == 0, output
