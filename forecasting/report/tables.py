@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from forecasting.report import columns as cols
 from forecasting.report import marking
@@ -209,7 +210,6 @@ DRESSED = (
   cols.Column("plain_known_spread_skill", "Spread-skill, known futures"),
   cols.Column("dressed_known_spread_skill", "… dressed", "one"),
 )
-_DRESSED_KEYS = frozenset(column.key for column in DRESSED)
 
 
 def futures_table(rows: Sequence[Row]) -> Table | None:
@@ -246,13 +246,13 @@ def dressed_table(rows: Sequence[Row]) -> Table | None:
   rows = [row for row in cols.order_rows(rows) if row.get("dressed")]
   if not rows:
     return None
-  scores = [dressed_scores(row) for row in rows]
+  scores = [_plain_and_dressed(row) for row in rows]
   columns = [c for c in DRESSED if any(c.key in found for found in scores)]
   return _part_table(rows, scores, columns, "dressed")
 
 
-def dressed_scores(row: Row) -> dict[str, dict]:
-  """Returns a row's plain and dressed scores in the form of `scores`."""
+def _plain_and_dressed(row: Row) -> dict[str, Any]:
+  """Returns a row's scores with and without errors, told by a prefix."""
   known = row.get("futures") or {}
   sources = {
     "plain_": row["scores"],
@@ -264,13 +264,12 @@ def dressed_scores(row: Row) -> dict[str, dict]:
     prefix + name: value
     for prefix, source in sources.items()
     for name, value in source.items()
-    if prefix + name in _DRESSED_KEYS
   }
 
 
 def _part_table(
   rows: Sequence[Row],
-  scores: Sequence[Mapping[str, Mapping]],
+  scores: Sequence[Mapping[str, Any]],
   columns: Sequence[cols.Column],
   title: str,
   last: tuple[Heading, Sequence[Cell]] | None = None,
