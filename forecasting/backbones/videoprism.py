@@ -288,6 +288,8 @@ FAMILY = Family(
       resolution=64,
       patch=16,
       temporal_depth=1,
+      license="Apache-2.0",
+      checkpoint="videoprism_tiny.safetensors",
     ),
     _spec(
       "videoprism_b",
