@@ -189,9 +189,12 @@ class ShortcutForecaster:
     error = jnp.mean(
       jnp.square(out - jax.lax.stop_gradient(target)), axis=(2, 3, 4, 5)
     )
-    # The error of a step's velocity is that of x over the level it leaves.
-    weighted = error / jnp.square(jnp.maximum(t, objective.WEIGHT_FLOOR))
-    losses = weighted[:, 0] + self.weight * weighted[:, 1]
+    # Of no length: the error of the velocity. Of a step: of where it ends, by
+    # (1); over the level it leaves it would be largest where steps do least.
+    velocity = error[:, 0] / jnp.square(
+      jnp.maximum(t[:, 0], objective.WEIGHT_FLOOR)
+    )
+    losses = velocity + self.weight * error[:, 1] * jnp.square(1 - c / a)
     mask = batch.get("mask")
     aux = {
       "x0_error": objective.masked_mean(error[:, 0], mask),
