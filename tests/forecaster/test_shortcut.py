@@ -67,6 +67,22 @@ def test_samples_take_steps_of_their_length():
   np.testing.assert_allclose(out[1] - past[:, -1:], z[0], atol=1e-4)
 
 
+def test_steps_are_trained_on_x_alike_at_every_level():
+  """What (2) averages: weighted by level, some lengths would be left behind."""
+  cfg = tiny.config()
+  data, found = tiny.batch(4), []
+  for weight in (0.0, 0.7):
+    cfg.shortcut.weight = weight
+    forecaster = make_forecaster("shortcut", cfg, SPEC, None)
+    params = tiny.random_params(forecaster)
+    found.append(jax.jit(forecaster.loss)(params, data, jax.random.key(5)))
+  (without, _), (weighted, scalars) = found
+  np.testing.assert_allclose(
+    jnp.mean(weighted - without), 0.7 * scalars["shortcut_error"], rtol=1e-3
+  )
+  assert scalars["shortcut_error"] > 1e-3
+
+
 @pytest.mark.parametrize(
   ("field", "value"), [("steps", 3), ("steps", 128), ("finest", 48)]
 )
