@@ -113,5 +113,8 @@ def test_results_depend_on_neither_batch_nor_samples(finished, flag, name):
       row, other = (r["scores"]["fd_1"] for r in (row, other))
     other = flat(other)
     for path, value in flat(row).items():
-      assert other[path] == pytest.approx(value, rel=2e-4, abs=1e-5), path
+      # Ranks are counts, of 472 values in a frame: rounding moves a sample past
+      # the truth now and then.
+      within = 5e-3 if "/rank_" in path else 1e-5
+      assert other[path] == pytest.approx(value, rel=2e-4, abs=within), path
   assert compared == 12
