@@ -26,7 +26,14 @@ class KnownFutures:
     readout: Predictor | None,
     dressing: Dressing,
   ):
-    """Reads out the true futures once, if there is a readout of them."""
+    """Reads out the true futures once, if there is a readout of them.
+
+    Args:
+      store: all futures of a context behind one another.
+      settings: of the scoring.
+      readout: of true future latents; None: what they score is not told.
+      dressing: errors of the readouts; forecasts are also scored with them.
+    """
     self._dressing = dressing
     self._store = store
     self._settings = settings
