@@ -1,5 +1,6 @@
 """Scores against several true futures of each context."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -47,28 +48,33 @@ class KnownFutures:
       rows = conditional.gather(parts)
       if len(rows.pred) == 0:
         continue
+      floor = conditional.true_energy_score(rows)
       fields[task] = {
         "contexts": len(self._store) // self._per_context,
         "futures": self._per_context,
         "rows": len(rows.pred),
-        "true_sampler_energy_score": self._mean(
-          conditional.true_energy_score(rows), rows
-        ),
-        **self._scores(rows),
+        "true_sampler_energy_score": self._mean(floor, rows),
+        **self._scores(rows, floor),
         **self._readout.get(task, {}),
       }
       if dressed := self._dressed(task, parts):
-        fields[task]["dressed"] = self._scores(conditional.gather(dressed))
+        rows = conditional.gather(dressed)
+        fields[task]["dressed"] = self._scores(rows, floor)
     return fields
+
+  @functools.cached_property
+  def _example_ids(self) -> list[int]:
+    """Identity of each context: that of its first future."""
+    return [
+      int(self._store.read(first, ("example_id",))["example_id"])
+      for first in range(0, len(self._store), self._per_context)
+    ]
 
   def _dressed(
     self, task: str, parts: Sequence[vectors.Vectors]
   ) -> list[vectors.Vectors]:
     """Dresses the same forecasts alike in every part; empty if none can be."""
-    ids = [
-      int(self._store.read(first, ("example_id",))["example_id"])
-      for first in range(0, len(self._store), self._per_context)
-    ]
+    ids = self._example_ids
     found = [self._dressing.dress(task, part, ids) for part in parts]
     # A part without rows has nothing to say, dressed or not.
     if all(dressed is None for dressed in found):
@@ -86,14 +92,15 @@ class KnownFutures:
     )
     return summary.entry(interval, reason)
 
-  def _scores(self, rows: conditional.Conditional) -> dict[str, Any]:
-    """Returns the scores of forecasts, beside the true sampler's."""
+  def _scores(
+    self, rows: conditional.Conditional, floor: np.ndarray
+  ) -> dict[str, Any]:
+    """Returns the scores of forecasts; `floor` is the true sampler's."""
     replicates = self._settings.bootstrap
     reason = _why_void(rows)
     # What is not finite has no score, silently: its reason is told.
     with np.errstate(invalid="ignore"):
       ours = conditional.forecast_energy_score(rows)
-    floor = conditional.true_energy_score(rows)
     fields = {
       "energy_score": self._mean(ours, rows, reason),
       "relative_energy_score": summary.entry(

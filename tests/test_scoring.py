@@ -166,7 +166,9 @@ def test_scores_against_known_futures_are_void_too(clips, spoilt):
     num_frames=4,
   )
   known = known_futures.KnownFutures(clips, settings(), None, Dressing({}, 0))
-  fields = known._scores(rows)
+  floor = conditional.true_energy_score(rows)
+  assert np.isfinite(floor).all()
+  fields = known._scores(rows, floor)
   for name in ("energy_score", "relative_energy_score", "spread_skill"):
     assert np.isnan(fields[name]["value"]) == spoilt, name
     assert fields[name].get("reason", "").startswith("1 of 15") == spoilt, name
