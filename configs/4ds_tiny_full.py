@@ -13,7 +13,7 @@ get_config = config.experiment(
   config.TASK_NAMES,
   name="4ds_tiny_full",
   overrides={
-    "data.train_clips": 3072,
+    "data.train_clips": 3328,
     "data.eval_clips": 512,
     "data.future_contexts": 64,
     "readout.steps": 2500,

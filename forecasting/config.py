@@ -94,6 +94,9 @@ def data_config() -> ConfigDict:
       "num_context": 4,  # (paper)
       "train_clips": 2048,
       "eval_clips": 512,
+      # The last of the training clips, which nothing trains on (`held_out.py`;
+      # ours): readouts are off by as much on them as on clips to score.
+      "held_out_clips": 0,
       # Several true futures of one context, for calibration (embedded data).
       "future_contexts": 64,
       "futures_per_context": 16,
@@ -221,9 +224,9 @@ def eval_config() -> ConfigDict:
       # fitted to (ours): enough that the draws of an example hardly repeat,
       # few enough to stay in memory.
       "bank_clips": 512,
-      # Training clips, evenly spread, on which readouts are off by what
-      # forecasts are dressed with (`metrics/dressing.py`; ours); 0: with
-      # nothing.
+      # Clips, evenly spread over those held out, on which readouts are off by
+      # what forecasts are dressed with (`metrics/dressing.py`; ours); training
+      # clips, which flatter them, if none are held out. 0: with nothing.
       "dressing_clips": 256,
       "bootstrap": 1000,
       "bootstrap_frechet": 50,

@@ -20,7 +20,7 @@ from forecasting.frames import windows
 from forecasting.latents import pipeline
 from forecasting.latents.store import LatentStore
 from forecasting.metrics import bootstrap, summary
-from forecasting.metrics.dressing import Dressing, errors_of
+from forecasting.metrics.dressing import Dressing
 from forecasting.report.results import Row
 from forecasting.samples.panels import Panels
 from forecasting.samples.predict import Predictor
@@ -94,26 +94,6 @@ def evaluate(
         row["futures"] = conditionals[task]
       row["wall_seconds"] = round(time.time() - start, 2)
       yield row
-
-
-def measure_errors(
-  readout: Predictor,
-  store: LatentStore,
-  settings: scoring.Settings,
-  number: int,
-) -> dict[str, np.ndarray]:
-  """Returns each task's rows of errors of the readouts.
-
-  Args:
-    readout: of the true future latents.
-    store: of clips that are not evaluated.
-    settings: of the scoring.
-    number: of clips, evenly spread.
-  """
-  clips = pipeline.evenly_spread(store, number)
-  settings = dataclasses.replace(settings, progress=False)
-  scored = scoring.score(readout, store, settings, clips=clips)
-  return {task: errors_of(result.rows) for task, result in scored.items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ from forecasting import (
   encoders,
   evaluator,
   extract,
+  held_out,
   readouts_from,
   same_run,
   scoring,
@@ -244,18 +245,11 @@ class Experiment:
     )
 
   def _dressing(self, readout: predict.Predictor) -> Dressing | None:
-    """Returns the readouts' errors on training clips, if they are of use."""
+    """Returns what forecasts are dressed with, if there are any."""
     config = self.config
-    forecasts = {*config.forecasters, *config.baselines} - {"oracle_future"}
-    if not config.eval.dressing_clips or not forecasts:
+    if not {*config.forecasters, *config.baselines} - {"oracle_future"}:
       return None
-    errors = evaluator.measure_errors(
-      readout,
-      self.stores["train"],
-      self.settings(),
-      config.eval.dressing_clips,
-    )
-    return Dressing(errors, config.seed)
+    return held_out.dressing(config, self.stores, readout, self.settings())
 
   def _beyond(
     self, params: Mapping[str, Params], step: int
@@ -310,6 +304,7 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
   """
   trained = readouts_from.load(config)
   stores = _open_stores(config, workdir)
+  stores = held_out.split(stores, config.data.held_out_clips)
   manifest = stores["train"].manifest
   # Training and evaluation may use different data.
   for task, split in itertools.product(config.tasks, ("train", "eval")):

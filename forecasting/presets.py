@@ -12,6 +12,8 @@ from typing import Any
 # softmax is what a CPU is slow at.
 TINY = {
   "data.num_points": 32,
+  "data.train_clips": 2304,
+  "data.held_out_clips": 256,
   "data.eval_clips": 256,
   "data.future_contexts": 16,
   # Small enough that the attention weights of a batch stay in the cache: half
@@ -65,6 +67,7 @@ TINY = {
 # Reduced far enough for continuous integration; the numbers mean nothing.
 SMOKE = {
   "data.train_clips": 32,
+  "data.held_out_clips": 4,
   "data.eval_clips": 8,
   "data.future_contexts": 2,
   "data.futures_per_context": 4,

@@ -130,6 +130,7 @@ _NOT_NEGATIVE = (
   "train.keep_every",
   "train.profile_steps",
   "eval.num_panels",
+  "data.held_out_clips",
   # Without intervals.
   "eval.bootstrap",
   "eval.bootstrap_frechet",

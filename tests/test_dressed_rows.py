@@ -17,27 +17,6 @@ def fixture_clips(tmp_path_factory):
   return write(tmp_path_factory.mktemp("clips") / "eval")
 
 
-def readout(error):
-  """Reads out boxes that are off by as much as `error` says of a clip."""
-
-  def predict(tasks, batch):
-    boxes = batch["boxes"][:, None] - error(batch["index"]).reshape(
-      (-1, 1, 1, 1, 1)
-    )
-    return {"boxes": {"boxes": boxes}}
-
-  return Predictor("oracle_future", "oracle", 0, predict)
-
-
-def test_errors_of_readouts_are_those_of_the_clips_asked_for(clips):
-  errors = evaluator.measure_errors(
-    readout(lambda index: 0.1 * index), clips, settings(), 3
-  )
-  # Two objects a clip; the last of the clips 0, 2 and 5 has none.
-  expected = np.repeat([0.0, 0.0, 0.2, 0.2], 48).reshape(4, 48)
-  np.testing.assert_allclose(errors["boxes"], expected, atol=1e-6)
-
-
 def forecast(tasks, batch):
   """Forecasts whose error is drawn by the clip alone."""
   shape = (SAMPLES, *batch["boxes"].shape[1:])

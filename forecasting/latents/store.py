@@ -76,6 +76,7 @@ class LatentStore:
     expected: Mapping[str, Any] | None = None,
     verify: bool = False,
     num_clips: int | None = None,
+    first_clip: int = 0,
   ):
     """Opens a store and checks it.
 
@@ -84,7 +85,8 @@ class LatentStore:
       expected: manifest fields that have to agree, see `Manifest.verify`.
       verify: also read every file and compare checksums; by default only
         sizes are compared.
-      num_clips: read only so many, from the first on; None is all.
+      num_clips: read only so many; None is all that follow.
+      first_clip: place of the first one that is read.
 
     Raises:
       ManifestError: no manifest, or not the one expected.
@@ -97,17 +99,19 @@ class LatentStore:
       self.manifest.verify(expected, self.path)
     for shard in self.manifest.shards:
       shard_lib.check_shard(self.path / shard.name, shard, checksum=verify)
-    self._num_clips = num_clips or self.manifest.num_clips
-    if self._num_clips > self.manifest.num_clips:
+    stored = self.manifest.num_clips
+    stop = stored if num_clips is None else first_clip + num_clips
+    if stop > stored:
       raise StoreError(
-        f"{self.path} has {self.manifest.num_clips} clips, expected "
-        f"{num_clips}. `python -m forecasting.extract` adds the others."
+        f"{self.path} has {stored} clips, expected {stop}. "
+        "`python -m forecasting.extract` adds the others."
       )
+    self._places = range(first_clip, stop)
     self._readers: dict[int, array_record_module.ArrayRecordReader] = {}
     self._lock = threading.Lock()
 
   def __len__(self) -> int:
-    return self._num_clips
+    return len(self._places)
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     """Returns every tensor of one example, latents as float32."""
@@ -131,8 +135,7 @@ class LatentStore:
       KeyError: no such tensor.
       StoreError: a record that cannot be read.
     """
-    index = range(len(self))[index]
-    shard, row = divmod(index, self.manifest.clips_per_shard)
+    shard, row = divmod(self._places[index], self.manifest.clips_per_shard)
     try:
       (record,) = self._reader(shard).read([row])
       return records.unpack(record, self.manifest.dtype, keys)

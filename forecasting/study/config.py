@@ -253,6 +253,7 @@ def cell_names(cfg: ConfigDict) -> list[str]:
 # hours. The clips and the latents of a model are shared by its cells.
 TINY_CELL = {
   "data.train_clips": 1024,
+  "data.held_out_clips": 0,
   "data.eval_clips": 192,
   "data.future_contexts": 0,
   "readout.steps": 500,
@@ -269,6 +270,8 @@ TINY_CELL = {
 }
 # To tell forecasters and settings of one apart: trained as in the quickstart.
 FORECASTER_CELL = TINY_CELL | {
+  "data.train_clips": 1280,
+  "data.held_out_clips": 256,
   "readout.steps": presets.TINY["readout.steps"],
   "forecaster.steps": presets.TINY["forecaster.steps"],
   "eval.dressing_clips": 256,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from forecasting import same_run
 from forecasting.study import child
 
 DONE = "study_done.json"
@@ -99,16 +100,15 @@ def differences(run: Run) -> list[str]:
 
   Returns:
     A line for each; none if the folder is free, or if one of both has no
-    identity, as records of earlier versions.
+    identity, as records of earlier versions. Names that only one of them has
+    are new fields, or old ones: that version did what is the default now.
   """
   there = _record(run).get("identity")
   if there is None or run.identify is None:
     return []
-  now = run.identify()
   return [
-    f"{name}: {there.get(name)!r} there, {now.get(name)!r} now"
-    for name in sorted(there.keys() | now.keys())
-    if there.get(name) != now.get(name)
+    f"{name}: {old!r} there, {new!r} now"
+    for name, (old, new) in same_run.differences(there, run.identify()).items()
   ]
 
 

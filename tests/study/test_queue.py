@@ -245,3 +245,12 @@ def test_a_run_is_recorded_as_it_was_when_it_started(tmp_path):
   identity["weights"] = "new"
   run_queue._mark_done(run)
   assert run_queue.differences(run) == ["weights: 'old' there, 'new' now"]
+
+
+def test_a_field_that_a_version_added_does_not_make_it_another_run(tmp_path):
+  old = _run(tmp_path, {"steps": 5, "gone": 1})
+  run_queue._mark_started(old)
+  run_queue._mark_done(old)
+  assert run_queue.is_done(_run(tmp_path, {"steps": 5, "added": 0}))
+  different = run_queue.differences(_run(tmp_path, {"steps": 6, "added": 0}))
+  assert different == ["steps: 5 there, 6 now"]
