@@ -13,13 +13,14 @@ get_config = config.experiment(
   config.TASK_NAMES,
   name="4ds_tiny_full",
   overrides={
-    "data.train_clips": 3328,
+    "data.train_clips": 3072,
     "data.eval_clips": 512,
     "data.future_contexts": 64,
     "readout.steps": 2500,
     "readout.ema_decay": 0.995,
     "readout.train_tracks": 16,
     # Those of the run in the README.
+    "data.held_out_clips": 0,
     "forecaster.flow.prediction": "x0",
     "forecaster.flow.shift": "auto_slot",
     "readout.certain_within": 6.0,

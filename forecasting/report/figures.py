@@ -1,6 +1,5 @@
 """Line and bar figures as SVG images. Matplotlib is imported when drawing."""
 
-import base64
 import dataclasses
 import io
 import math
@@ -35,13 +34,13 @@ class Figure:
   """An image with its words.
 
   Attributes:
-    source: data address of the image.
+    svg: text of the image.
     width: in CSS pixels.
     alt: what it shows, for who cannot see it.
     caption: below it.
   """
 
-  source: str
+  svg: str
   width: int
   alt: str
   caption: str
@@ -293,16 +292,11 @@ def _log_scale(ax) -> None:
 
 def to_figure(fig, alt: str, caption: str) -> Figure:
   """Returns what was drawn as an SVG image with its words."""
-  buffer = io.BytesIO()
+  buffer = io.StringIO()
   # No date: the same rows give the same page.
   fig.savefig(buffer, format="svg", metadata={"Date": None})
-  source = base64.b64encode(buffer.getvalue()).decode()
-  return Figure(
-    f"data:image/svg+xml;base64,{source}",
-    round(fig.get_figwidth() * _PIXELS_PER_INCH),
-    alt,
-    caption,
-  )
+  width = round(fig.get_figwidth() * _PIXELS_PER_INCH)
+  return Figure(buffer.getvalue(), width, alt, caption)
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

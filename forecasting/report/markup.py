@@ -4,6 +4,7 @@ A `Table` holds text ready to show; the writers only differ in markup. CSV has
 the numbers behind it, unrounded.
 """
 
+import base64
 import csv
 import html
 import io
@@ -76,8 +77,10 @@ def _html_cell(cell: Cell) -> str:
 
 def figure_to_html(figure: Figure) -> str:
   """Returns a `<figure>` with its words."""
+  encoded = base64.b64encode(figure.svg.encode()).decode()
+  source = f"data:image/svg+xml;base64,{encoded}"
   return (
-    f'<figure><img src="{figure.source}" width="{figure.width}" '
+    f'<figure><img src="{source}" width="{figure.width}" '
     f'alt="{html.escape(figure.alt)}">'
     f"<figcaption>{html.escape(figure.caption)}</figcaption></figure>"
   )

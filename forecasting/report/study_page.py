@@ -30,7 +30,7 @@ class Comparison:
     correlations: Pearson's r of every task, and pooled.
     tables: findings, correlation, Tables 6, 2 and 3 of every task, and how the
       backbones were pretrained.
-    figures: Figures 1c and 3.
+    figures: `figure_1c` and `figure_3`, where there is enough to draw.
   """
 
   def __init__(self, rows: Sequence[Row]) -> None:
@@ -49,19 +49,24 @@ class Comparison:
       *study_tables.study_tables(study),
       provenance.training_table(study),
     ]
-    drawn = (
-      study_figures.correlation_figure(study, study.compared(), found),
-      study_figures.per_example_figure(study),
-    )
-    self.figures: list[Figure] = [f for f in drawn if f is not None]
+    drawn = {
+      "figure_1c": study_figures.correlation_figure(
+        study, study.compared(), found
+      ),
+      "figure_3": study_figures.per_example_figure(study),
+    }
+    self.figures: dict[str, Figure] = {
+      name: figure for name, figure in drawn.items() if figure is not None
+    }
 
   def files(self) -> dict[str, str]:
-    """Returns all numbers, unrounded: name of a file to its text."""
+    """Returns all numbers, unrounded, and figures: name of a file to text."""
     return {
       "findings.csv": study_csv.findings_csv(self.findings),
       "correlation.csv": study_csv.correlation_csv(self.correlations),
       "study_tables.csv": study_csv.tables_csv(self.study),
       "comparisons.csv": study_csv.pairs_csv(self.study),
+      **{f"{name}.svg": figure.svg for name, figure in self.figures.items()},
     }
 
 
@@ -95,7 +100,7 @@ def to_html(comparison: Comparison) -> str:
     f" {html.escape(scale.statement(study))}</p>",
     *(f'<p class="warning">{html.escape(note)}</p>' for note in notes),
     markup.to_html(first),
-    *(markup.figure_to_html(figure) for figure in comparison.figures),
+    *(markup.figure_to_html(figure) for figure in comparison.figures.values()),
     *map(markup.to_html, rest),
   ]
   return "".join(parts)

@@ -82,7 +82,7 @@ def test_all_files_are_there(comparison):
   files = comparison.files()
   assert set(files) == {
     *("findings.csv", "correlation.csv", "study_tables.csv"),
-    "comparisons.csv",
+    *("comparisons.csv", "figure_1c.svg", "figure_3.svg"),
   }
   study = Study(comparison.study.rows[:4])
   assert read(study_csv.tables_csv(study))

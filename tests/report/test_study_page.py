@@ -1,6 +1,5 @@
 """Tables and figures over backbones, and the files that hold them."""
 
-import base64
 import csv
 import dataclasses
 import io
@@ -155,12 +154,12 @@ def test_figure_has_every_r_with_its_intervals(study):
     r = found[name]
     low, high = r.over_clips
     line = f"{name} r = {r.value:.2f}, over clips [{low:.2f}, {high:.2f}]"
-    assert line in comparison.figures[0].alt
-    assert line in comparison.figures[0].caption
-  source = comparison.figures[0].source.partition(",")[2]
-  drawing = base64.b64decode(source).decode()
+    assert line in comparison.figures["figure_1c"].alt
+    assert line in comparison.figures["figure_1c"].caption
+  drawing = comparison.figures["figure_1c"].svg
   # One panel a task and one of both, with a marker of its own for each.
   assert drawing.count('id="axes_') == 3
+  assert comparison.files()["figure_1c.svg"] == drawing
 
 
 def test_every_writer_takes_the_tables(study):
