@@ -228,6 +228,9 @@ def eval_config() -> ConfigDict:
       # what forecasts are dressed with (`metrics/dressing.py`; ours); training
       # clips, which flatter them, if none are held out. 0: with nothing.
       "dressing_clips": 256,
+      # Of those held out, as many on which a forecaster's spread is fitted to
+      # its error before it is dressed; 0: it is left as it is.
+      "spread_clips": 128,
       "bootstrap": 1000,
       "bootstrap_frechet": 50,
       "num_panels": 3,

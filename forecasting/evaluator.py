@@ -8,7 +8,7 @@ puts the rows together.
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -35,7 +35,7 @@ def evaluate(
   *,
   futures: LatentStore | None = None,
   readout_futures: Predictor | None = None,
-  dressing: Dressing | None = None,
+  dress: Callable[[Predictor], Dressing] | None = None,
   panels: Panels | None = None,
 ) -> Iterator[Row]:
   """Scores predictors on all clips of a store.
@@ -47,8 +47,8 @@ def evaluate(
     settings: of the scoring.
     futures: store with several true futures per context, if the data has one.
     readout_futures: reads out the true future latents.
-    dressing: errors of the readouts; forecasts of several samples are also
-      scored with them.
+    dress: returns what the forecasts of a predictor are dressed with, if they
+      are of several samples; they are also scored so.
     panels: collects clips for the report.
 
   Yields:
@@ -66,19 +66,19 @@ def evaluate(
     "eval_list_hash": windows.eval_list_hash(c["clip_id"] for c in clips),
     "skipped": dict(store.manifest.skipped),
   }
-  dressing = dressing or Dressing({}, 0)
   known = None
   if futures is not None:
-    known = known_futures.KnownFutures(
-      futures, settings, readout_futures, dressing
-    )
+    known = known_futures.KnownFutures(futures, settings, readout_futures)
   for predictor in predictors:
     start = time.time()
     scored = scoring.score(predictor, store, settings, panels)
+    dressing = Dressing({}, 0)
+    if dress and any(s.rows.num_samples > 1 for s in scored.values()):
+      dressing = dress(predictor)
     # The oracle knows which future came: it has no forecast of the others.
     conditionals = {}
     if known and predictor.kind != "oracle":
-      conditionals = known.score(predictor)
+      conditionals = known.score(predictor, dressing)
     if jax.process_index() > 0:
       continue
     for task, result in scored.items():
@@ -90,6 +90,10 @@ def evaluate(
         row["dressed"] = summary.dressed_scores(
           dressed, settings.bootstrap, predictor.members
         )
+        if task in dressing.widening:
+          row["dressed"]["widening_per_lead"] = _rounded(
+            dressing.widening[task]
+          )
       if task in conditionals:
         row["futures"] = conditionals[task]
       row["wall_seconds"] = round(time.time() - start, 2)

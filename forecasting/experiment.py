@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +221,7 @@ class Experiment:
       self.settings(),
       futures=self.stores.get("futures"),
       readout_futures=oracle,
-      dressing=self._dressing(oracle),
+      dress=self._dresser(oracle),
       panels=panels,
     )
     for row in rows:
@@ -244,12 +244,14 @@ class Experiment:
       futures_per_context=config.data.futures_per_context if has_futures else 0,
     )
 
-  def _dressing(self, readout: predict.Predictor) -> Dressing | None:
+  def _dresser(
+    self, readout: predict.Predictor
+  ) -> Callable[[predict.Predictor], Dressing] | None:
     """Returns what forecasts are dressed with, if there are any."""
     config = self.config
     if not {*config.forecasters, *config.baselines} - {"oracle_future"}:
       return None
-    return held_out.dressing(config, self.stores, readout, self.settings())
+    return held_out.dresser(config, self.stores, readout, self.settings())
 
   def _beyond(
     self, params: Mapping[str, Params], step: int

@@ -1,12 +1,13 @@
-"""Training clips that nothing trains on, and what readouts get wrong on them.
+"""Training clips that nothing trains on, and what is got wrong on them.
 
-Readouts are surer of the clips that they were trained on than of others. So
-the errors that forecasts are dressed with (`metrics/dressing.py`) are of clips
-that are neither trained on nor evaluated: the last ones of the training split.
+Readouts and forecasters are surer of the clips that they were trained on than
+of others. So what forecasts are dressed with (`metrics/dressing.py`) is fitted
+on clips that are neither trained on nor evaluated: the last ones of the
+training split.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ml_collections import ConfigDict
 
@@ -14,6 +15,7 @@ from forecasting import scoring
 from forecasting.latents import pipeline
 from forecasting.latents.store import LatentStore
 from forecasting.metrics.dressing import Dressing, errors_of
+from forecasting.metrics.vectors import Vectors
 from forecasting.samples.predict import Predictor
 
 
@@ -51,28 +53,40 @@ def split(
   }
 
 
-def dressing(
+def dresser(
   config: ConfigDict,
   stores: Mapping[str, LatentStore],
   readout: Predictor,
   settings: scoring.Settings,
-) -> Dressing | None:
+) -> Callable[[Predictor], Dressing] | None:
   """Measures the errors of a run's readouts.
 
   Args:
     config: of the run.
-    stores: of `split`; without clips held out, those of training have to do.
+    stores: of `split`; without clips held out, the readouts' errors on those of
+      training have to do, and the spread of forecasts is left as it is.
     readout: of the true future latents.
     settings: of the scoring.
 
   Returns:
-    Each task's errors; None if the config asks for none.
+    What a predictor's forecasts are dressed with; every process has to call it.
+    None if the config asks for nothing.
   """
   if not config.eval.dressing_clips:
     return None
-  store = stores.get("held_out", stores["train"])
-  clips = pipeline.evenly_spread(store, config.eval.dressing_clips)
   settings = dataclasses.replace(settings, progress=False)
-  scored = scoring.score(readout, store, settings, clips=clips)
-  errors = {task: errors_of(result.rows) for task, result in scored.items()}
-  return Dressing(errors, config.seed)
+  store = stores.get("held_out", stores["train"])
+
+  def rows(predictor: Predictor, number: int) -> dict[str, Vectors]:
+    clips = pipeline.evenly_spread(store, number)
+    scored = scoring.score(predictor, store, settings, clips=clips)
+    return {task: result.rows for task, result in scored.items()}
+
+  read = rows(readout, config.eval.dressing_clips)
+  errors = {task: errors_of(found) for task, found in read.items()}
+  dressing = Dressing(errors, config.seed)
+  if "held_out" not in stores or not config.eval.spread_clips:
+    return lambda predictor: dressing
+  return lambda predictor: dressing.fitted(
+    rows(predictor, config.eval.spread_clips)
+  )

@@ -25,7 +25,6 @@ class KnownFutures:
     store: LatentStore,
     settings: scoring.Settings,
     readout: Predictor | None,
-    dressing: Dressing,
   ):
     """Reads out the true futures once, if there is a readout of them.
 
@@ -33,16 +32,21 @@ class KnownFutures:
       store: all futures of a context behind one another.
       settings: of the scoring.
       readout: of true future latents; None: what they score is not told.
-      dressing: errors of the readouts; forecasts are also scored with them.
     """
-    self._dressing = dressing
     self._store = store
     self._settings = settings
     self._per_context = settings.futures_per_context
     self._readout = self._read_out_truth(readout) if readout else {}
 
-  def score(self, predictor: Predictor) -> dict[str, dict[str, Any]]:
-    """Returns the `futures` field of a predictor's rows, by task."""
+  def score(
+    self, predictor: Predictor, dressing: Dressing
+  ) -> dict[str, dict[str, Any]]:
+    """Returns the `futures` field of a predictor's rows, by task.
+
+    Args:
+      predictor: to score.
+      dressing: what its forecasts are dressed with; they are also scored so.
+    """
     fields = {}
     for task, parts in self._rows(predictor, [0]).items():
       rows = conditional.gather(parts)
@@ -57,7 +61,7 @@ class KnownFutures:
         **self._scores(rows, floor),
         **self._readout.get(task, {}),
       }
-      if dressed := self._dressed(task, parts):
+      if dressed := self._dressed(dressing, task, parts):
         rows = conditional.gather(dressed)
         fields[task]["dressed"] = self._scores(rows, floor)
     return fields
@@ -71,11 +75,11 @@ class KnownFutures:
     ]
 
   def _dressed(
-    self, task: str, parts: Sequence[vectors.Vectors]
+    self, dressing: Dressing, task: str, parts: Sequence[vectors.Vectors]
   ) -> list[vectors.Vectors]:
     """Dresses the same forecasts alike in every part; empty if none can be."""
     ids = self._example_ids
-    found = [self._dressing.dress(task, part, ids) for part in parts]
+    found = [dressing.dress(task, part, ids) for part in parts]
     # A part without rows has nothing to say, dressed or not.
     if all(dressed is None for dressed in found):
       return []

@@ -135,6 +135,7 @@ _NOT_NEGATIVE = (
   "eval.bootstrap",
   "eval.bootstrap_frechet",
   "eval.dressing_clips",
+  "eval.spread_clips",
 )
 # From 0 to 1, both included.
 _SHARES = (

@@ -32,9 +32,9 @@ def forecast(tasks, batch):
 def test_dressing_moves_samples_and_not_what_is_scored_by_example(
   clips, batch_size
 ):
-  dressing = Dressing({"boxes": np.full((1, 48), 0.25)}, seed=3)
+  worn = Dressing({"boxes": np.full((1, 48), 0.25)}, seed=3)
   rows = {}
-  for name, given in (("plain", None), ("dressed", dressing)):
+  for name, given in (("plain", None), ("dressed", lambda predictor: worn)):
     futures = dataclasses.replace(settings(batch_size), futures_per_context=2)
     (rows[name],) = evaluator.evaluate(
       [Predictor("made", "baseline", 0, forecast)],
@@ -42,7 +42,7 @@ def test_dressing_moves_samples_and_not_what_is_scored_by_example(
       clips,
       futures,
       futures=clips,
-      dressing=given,
+      dress=given,
     )
   plain, dressed = rows["plain"], rows["dressed"]
   assert "dressed" not in plain and "dressed" not in plain["futures"]
@@ -68,6 +68,6 @@ def test_single_forecasts_and_tasks_without_errors_are_not_dressed(clips):
       perception(),
       clips,
       settings(),
-      dressing=Dressing(errors, 0),
+      dress=lambda predictor, errors=errors: Dressing(errors, 0),
     )
     assert "dressed" not in row

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from box_clips import CLIPS, settings, write
+from box_clips import CLIPS, predictor, settings, write
 from ml_collections import ConfigDict
 
 from forecasting import config as config_lib
@@ -53,10 +53,16 @@ def readout(clips):
   return Predictor("oracle_future", "oracle", 0, predict)
 
 
+def config_of(number, spread=0):
+  fields = {"dressing_clips": number, "spread_clips": spread}
+  return ConfigDict({"eval": fields, "seed": 0})
+
+
 def errors(clips, stores, number):
-  config = ConfigDict({"eval": {"dressing_clips": number}, "seed": 0})
-  dressing = held_out.dressing(config, stores, readout(clips), settings())
-  return None if dressing is None else dressing.errors["boxes"]
+  dress = held_out.dresser(
+    config_of(number), stores, readout(clips), settings()
+  )
+  return None if dress is None else dress(predictor()).errors["boxes"]
 
 
 def test_errors_are_those_of_the_clips_asked_for(clips):
@@ -71,6 +77,33 @@ def test_errors_are_of_clips_held_out_if_there_are_any(clips):
   stores = held_out.split({"train": clips}, 3)  # 3, 4 and the empty 5
   expected = np.repeat([0.3, 0.3, 0.4, 0.4], 48).reshape(4, 48)
   np.testing.assert_allclose(errors(clips, stores, 9), expected, atol=1e-6)
+
+
+def test_spread_is_fitted_on_clips_held_out_alone(clips):
+  seen = []
+
+  def predict(tasks, batch):
+    seen.extend(batch["example_id"][batch["mask"]])
+    boxes = batch["boxes"]
+    return {"boxes": {"boxes": np.stack([boxes, boxes + 0.1], axis=1)}}
+
+  forecaster = Predictor("made", "baseline", 0, predict)
+  for number, stores in (
+    (2, held_out.split({"train": clips}, 3)),
+    (0, held_out.split({"train": clips}, 3)),
+    (2, {"train": clips}),
+  ):
+    seen.clear()
+    dress = held_out.dresser(
+      config_of(9, number), stores, readout(clips), settings()
+    )
+    dressing = dress(forecaster)
+    if number and "held_out" in stores:
+      spared = [stores["held_out"][i]["example_id"] for i in (0, 2)]
+      assert sorted(seen) == sorted(spared)
+      assert dressing.widening["boxes"].shape == (12,)
+    else:
+      assert not seen and not dressing.widening
 
 
 def test_simulated_clips_beyond_those_held_out_train_alike(tmp_path):

@@ -19,7 +19,6 @@ from box_clips import (
 
 from forecasting import evaluator, known_futures, main, scoring
 from forecasting.metrics import conditional
-from forecasting.metrics.dressing import Dressing
 from forecasting.report import results, tables
 from forecasting.samples import panels
 from forecasting.tasks import TASKS
@@ -165,7 +164,7 @@ def test_scores_against_known_futures_are_void_too(clips, spoilt):
     np.arange(5),
     num_frames=4,
   )
-  known = known_futures.KnownFutures(clips, settings(), None, Dressing({}, 0))
+  known = known_futures.KnownFutures(clips, settings(), None)
   floor = conditional.true_energy_score(rows)
   assert np.isfinite(floor).all()
   fields = known._scores(rows, floor)

@@ -1,46 +1,90 @@
-"""Forecasts dressed with the readouts' own errors.
+"""Forecasts dressed with what their samples lack.
 
 A readout says where a point or a box is, given latents, and not how far off it
 may be. Samples that go through it vary by what the forecaster leaves open and
 lack what the readout does not know: even those of an exact forecaster are
 spread too little. Dressing adds to each sample an error that the readout made
-on the true latents of some training clip: a whole row, so that errors stay
-correlated over frames.
+on the true latents of some clip held out of training: a whole row, so that
+errors stay correlated over frames.
+
+What is still missing then is the forecaster's own: to each sample comes the
+deviation of another sample from its mean, of any held-out clip, times one
+factor a frame, such that there spread equals error. With S samples of mean m
+and variance v, truth y, and errors of mean b and variance w, its square is
+
+    k = (E[(y - m - b)^2] - w) / v - (S + 1) / S,   at least 0             (1)
+
+All that is added is drawn for each sample by itself, so samples stay
+independent, as fair scores want them. Samples that vary too much stay so.
 
 What is scored by example (PSNR, AJ, IoU ..) stays as it was read out; dressed
 forecasts are scored as distributions, beside the plain ones.
 
 Source: Roulston and Smith, Combining dynamical and statistical ensembles,
-Tellus A 55 (2003). Theirs are errors of past forecasts; of the readout alone is
-our choice, so that no forecaster is mended by what it is scored on.
+Tellus A 55 (2003), for the errors; theirs are of past forecasts, ours of the
+readout alone. Wang and Bishop, Improvement of ensemble reliability with a new
+dressing kernel, QJRMS 131 (2005), for noise that makes spread equal error;
+deviations of the forecaster's own samples, after the readout's errors, are our
+choice.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from einops import rearrange, reduce, repeat
 from jaxtyping import Float
 
 from forecasting.metrics.vectors import Vectors
 from forecasting.shapes import Array
 
+# Samples that vary by less, in variance, beside their error are all alike.
+_ROUNDING = 1e-9
+
 
 @dataclasses.dataclass(frozen=True)
 class Dressing:
-  """Errors of readouts, and how they are drawn.
+  """What is added to samples, and how it is drawn.
 
   Attributes:
-    errors: task to rows of errors; a task without any is not dressed.
+    errors: of readouts, task to rows; a task without any is not dressed.
     seed: of the draws.
+    noise: of a forecaster, task to rows; likewise, or none.
+    widening: task to what the noise multiplies the spread of a forecaster's
+      samples by in each frame, on average.
   """
 
-  errors: Mapping[str, Float[np.ndarray, "N V"]]
+  errors: Mapping[str, Float[np.ndarray, "_ _"]]
   seed: int
+  noise: Mapping[str, Float[np.ndarray, "_ _"]] = dataclasses.field(
+    default_factory=dict
+  )
+  widening: Mapping[str, Float[np.ndarray, "_"]] = dataclasses.field(
+    default_factory=dict
+  )
+
+  def fitted(self, forecasts: Mapping[str, Vectors]) -> "Dressing":
+    """Returns the same errors with the noise that a forecaster's samples lack.
+
+    Args:
+      forecasts: task to its forecasts of held-out clips.
+    """
+    noise, widening = {}, {}
+    for task, rows in forecasts.items():
+      finite = np.isfinite(rows.pred).all(axis=(1, 2))
+      errors = self.errors.get(task, ())
+      if not len(errors) or not finite.any() or rows.num_samples == 1:
+        continue
+      kept = _Kept(rows.pred[finite], rows.truth[finite], rows.num_frames)
+      share = kept.missing_variance(errors)
+      noise[task] = kept.deviations(share)
+      widening[task] = np.sqrt(1 + share)
+    return dataclasses.replace(self, noise=noise, widening=widening)
 
   def dress(
     self, task: str, rows: Vectors, example_ids: Sequence[int]
   ) -> Vectors | None:
-    """Returns forecasts with an error added to every sample.
+    """Returns forecasts with an error, and noise, added to every sample.
 
     Args:
       task: whose errors.
@@ -56,12 +100,59 @@ class Dressing:
     errors = self.errors.get(task, np.empty((0, 0)))
     if not len(errors) or not rows.num_rows or rows.num_samples == 1:
       return None
-    picks = np.empty((rows.num_rows, rows.num_samples), int)
+    draws = np.empty((rows.num_rows, rows.num_samples, 2))
     for row, (clip, track) in enumerate(zip(rows.example, rows.track)):
       identity = (self.seed % 2**32, int(example_ids[clip]), int(track))
-      draws = np.random.default_rng(identity).random(rows.num_samples)
-      picks[row] = draws * len(errors)
-    return dataclasses.replace(rows, pred=rows.pred + errors[picks])
+      draws[row] = np.random.default_rng(identity).random(draws.shape[1:])
+    pred = rows.pred + _pick(errors, draws[..., 0])
+    if task in self.noise:
+      pred += _pick(self.noise[task], draws[..., 1])
+    return dataclasses.replace(rows, pred=pred)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+  """Finite forecasts of several samples beside the truth."""
+
+  pred: Float[np.ndarray, "R S V"]
+  truth: Float[np.ndarray, "R V"]
+  num_frames: int
+
+  def missing_variance(
+    self, errors: Float[np.ndarray, "N V"]
+  ) -> Float[np.ndarray, "Tf"]:
+    """Returns k of eq. (1); 0 if samples are all alike."""
+    samples = self.pred.shape[1]
+    off = self.truth - self.pred.mean(axis=1) - errors.mean(axis=0)
+    left = self._by_frame(off**2) - self._by_frame(errors.var(axis=0)[None])
+    spread = self._by_frame(self.pred.var(axis=1, ddof=1))
+    has_spread = spread > _ROUNDING * np.abs(left)
+    ratio = np.divide(left, spread, out=np.zeros_like(left), where=has_spread)
+    return np.maximum(ratio - (samples + 1) / samples, 0)
+
+  def deviations(
+    self, share: Float[np.ndarray, "Tf"]
+  ) -> Float[np.ndarray, "N V"]:
+    """Returns samples less their mean, with a share of their variance.
+
+    Args:
+      share: of every frame.
+    """
+    samples, length = self.pred.shape[1:]
+    factors = np.sqrt(share * samples / (samples - 1))
+    factors = repeat(factors, "f -> (f c)", c=length // self.num_frames)
+    found = self.pred - self.pred.mean(axis=1, keepdims=True)
+    return rearrange(found * factors, "r s v -> (r s) v")
+
+  def _by_frame(self, values: Float[np.ndarray, "R V"]) -> np.ndarray:
+    return reduce(values, "r (f c) -> f", "mean", f=self.num_frames)
+
+
+def _pick(
+  rows: Float[np.ndarray, "N V"], draws: Float[np.ndarray, "R S"]
+) -> Float[np.ndarray, "R S V"]:
+  """Returns rows by draws from [0, 1)."""
+  return rows[(draws * len(rows)).astype(int)]
 
 
 def errors_of(rows: Vectors) -> Float[Array, "R V"]:

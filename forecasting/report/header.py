@@ -54,8 +54,12 @@ forecasts latents.</p>
 ABOUT_DRESSED = """
 <p><b>Dressed forecasts.</b> A readout gives one answer for given latents,
 however unsure it is, so samples vary by what the forecaster leaves open alone.
-Here an error that the readout made on the true latents of a training clip is
-added to every sample. Forecasts of one sample stay points.</p>
+Here an error that the readout made on the true latents of another clip is
+added to every sample. If clips were held out of training, the error is of one
+of those, and each frame's spread is then widened, by deviations of the
+forecaster's own samples, until on held-out clips it equals the error; "widened
+by" says how much, on average over frames: 1 is not at all. Forecasts of one
+sample stay points.</p>
 """
 
 ABOUT_CLIPS = """

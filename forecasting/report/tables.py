@@ -209,6 +209,7 @@ DRESSED = (
   cols.Column("dressed_known_relative_energy_score", "… dressed", "down"),
   cols.Column("plain_known_spread_skill", "Spread-skill, known futures"),
   cols.Column("dressed_known_spread_skill", "… dressed", "one"),
+  cols.Column("widening", "Widened by"),
 )
 
 
@@ -260,11 +261,14 @@ def _plain_and_dressed(row: Row) -> dict[str, Any]:
     "plain_known_": known,
     "dressed_known_": known.get("dressed") or {},
   }
-  return {
+  scores = {
     prefix + name: value
     for prefix, source in sources.items()
     for name, value in source.items()
   }
+  if widening := row["dressed"].get("widening_per_lead"):
+    scores["widening"] = {"value": sum(widening) / len(widening)}
+  return scores
 
 
 def _part_table(

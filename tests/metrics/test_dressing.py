@@ -23,11 +23,11 @@ def rows_of(pred, truth):
   )
 
 
-def made(forecast=0.5, readout=1.0, seed=0):
+def made(forecast=0.5, readout=1.0, seed=0, samples=SAMPLES, width=1.0):
   """An exact forecaster behind a readout with errors that last all frames.
 
   What is uncertain is a `forecast` part, which samples share with the truth in
-  distribution, and a `readout` part, which they lack.
+  distribution if their `width` is 1, and a `readout` part, which they lack.
   """
   rng = np.random.default_rng(seed)
   count = CLIPS * TRACKS
@@ -39,7 +39,7 @@ def made(forecast=0.5, readout=1.0, seed=0):
   known = rng.normal(size=(count, 2 * FRAMES))
   errors = readout * draw(count)
   truth = known + forecast * draw(count) + errors
-  pred = known[:, None] + forecast * draw(count, SAMPLES)
+  pred = known[:, None] + forecast * width * draw(count, samples)
   return rows_of(pred, truth), readout * draw(3000)
 
 
@@ -120,3 +120,72 @@ def test_errors_are_truth_less_readout_where_that_is_finite():
   found = dressing.errors_of(rows.first_sample())
   kept = np.arange(len(rows.truth)) != 4
   np.testing.assert_array_equal(found, rows.truth[kept] - rows.pred[kept][:, 0])
+
+
+@pytest.mark.parametrize("samples", [2, 10])
+@pytest.mark.parametrize("width", [0.4, 1.0])
+def test_the_spread_of_a_forecaster_is_fitted_on_other_clips(width, samples):
+  widths = np.repeat(np.linspace(0.5, 1, FRAMES) * width, 2)
+
+  def draw(seed):
+    return made(readout=0.2, seed=seed, samples=samples, width=widths)
+
+  def many(seeds):
+    return vectors.concatenate([draw(seed)[0] for seed in seeds])
+
+  plain = dressing.Dressing({"points": draw(0)[1]}, 0)
+  worn = plain.fitted({"points": many(range(1, 21))})
+  np.testing.assert_allclose(
+    worn.widening["points"], 1 / widths[::2], rtol=0.15
+  )
+  rows = many(range(21, 41))
+  ids = [1000 + 7 * clip for clip in range(rows.num_examples)]
+  found, before = (d.dress("points", rows, ids) for d in (worn, plain))
+  np.testing.assert_allclose(spread_skill(found), 1, atol=0.06)
+  if width < 1:
+    after, before = (
+      proper.energy_score(r.pred, r.truth).mean() for r in (found, before)
+    )
+    assert after < before
+  # Nothing that is added to a sample depends on the others.
+  fewer = dataclasses.replace(rows, pred=rows.pred[:, :2])
+  np.testing.assert_array_equal(
+    worn.dress("points", fewer, ids).pred, found.pred[:, :2]
+  )
+
+
+def test_samples_that_vary_too_much_are_left_alone():
+  rows, errors = made(width=3.0)
+  plain = dressing.Dressing({"points": errors}, 0)
+  worn = plain.fitted({"points": rows})
+  np.testing.assert_array_equal(worn.widening["points"], np.ones(FRAMES))
+  found, before = (d.dress("points", rows, IDS).pred for d in (worn, plain))
+  np.testing.assert_array_equal(found, before)
+
+
+@pytest.mark.parametrize("case", ["sample", "rows", "task", "alike"])
+def test_no_noise_is_fitted_where_nothing_can_be_said(case):
+  rows, errors = made()
+  if case == "sample":
+    rows = rows.first_sample()
+  if case == "rows":
+    rows = rows_of(rows.pred[:0], rows.truth[:0])
+  if case == "alike":
+    rows.pred[:] = rows.pred[:, :1]
+  tasks = {"depth": rows} if case == "task" else {"points": rows}
+  worn = dressing.Dressing({"points": errors}, 0).fitted(tasks)
+  if case == "alike":
+    np.testing.assert_array_equal(worn.noise["points"], 0)
+  else:
+    assert not worn.noise
+
+
+def test_forecasts_that_are_no_numbers_do_not_count_in_the_fit():
+  rows, errors = made(width=0.5)
+  plain = dressing.Dressing({"points": errors}, 0)
+  kept = rows_of(rows.pred[5:], rows.truth[5:])
+  expected = plain.fitted({"points": kept}).widening["points"]
+  rows.pred[:5, 2, 1] = np.nan
+  found = plain.fitted({"points": rows}).widening["points"]
+  np.testing.assert_array_equal(found, expected)
+  assert (found > 1.3).all()

@@ -116,6 +116,7 @@ def make_row(task, forecaster, rng):
     row["dressed"] = {
       "scores": {name: near(0.9) for name in dressed},
       "spread_skill_per_lead": rng.uniform(0.8, 1.1, 12).tolist(),
+      "widening_per_lead": np.linspace(1, 2, 12).tolist(),
     }
     row["futures"]["dressed"] = {
       "relative_energy_score": near(1.1),

@@ -252,6 +252,8 @@ def test_dressed_scores_stand_beside_the_plain_ones(make_workdir):
   assert labels == [f"{row['forecaster']} [S=10]" for row in drawn]
   headings = [heading.label for heading in table.headings]
   assert headings[2:4] == ["Energy score", "… dressed"]
+  assert headings[-1] == "Widened by"
+  assert {float(line.cells[-1].text) for line in table.lines} == {1.5}
   assert [h.unit for h in table.headings[:4]] == ["m²", "m²", "m", "m"]
   for line, row in zip(table.lines, drawn):
     sources = (row["scores"], row["dressed"]["scores"])
