@@ -35,16 +35,17 @@ def split(
     The stores, with those clips as `held_out`.
 
   Raises:
-    ValueError: nothing is left to train on.
+    ValueError: less is left to train on than is held out.
   """
   if not number:
     return dict(stores)
   train = stores["train"]
   left = len(train) - number
-  if left < 1:
+  if left < number:
     raise ValueError(
-      f"data.held_out_clips = {number} leaves none of the {len(train)} training"
-      " clips to train on; hold out fewer, or 0"
+      f"data.held_out_clips = {number} of {len(train)} training clips leave"
+      f" {max(left, 0)} to train on, fewer than are held out; hold out fewer,"
+      " or 0"
     )
   return {
     **stores,

@@ -36,9 +36,12 @@ def test_nothing_is_held_out_unless_asked_for(clips):
   assert held_out.split({"train": clips}, 0) == {"train": clips}
 
 
-def test_something_has_to_be_left_to_train_on(clips):
-  with pytest.raises(ValueError, match="6 leaves none of the 6 train"):
-    held_out.split({"train": clips}, CLIPS)
+def test_more_has_to_be_left_to_train_on_than_is_held_out(clips):
+  for number, left in ((4, 2), (99, 0)):
+    with pytest.raises(
+      ValueError, match=f"of 6 training clips leave {left} to"
+    ):
+      held_out.split({"train": clips}, number)
 
 
 def readout(clips):
