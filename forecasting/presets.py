@@ -12,14 +12,15 @@ from typing import Any
 # softmax is what a CPU is slow at.
 TINY = {
   "data.num_points": 32,
-  "data.train_clips": 2304,
-  "data.held_out_clips": 256,
+  "data.train_clips": 2176,
+  "data.held_out_clips": 128,
   "data.eval_clips": 256,
   "data.future_contexts": 16,
   # Small enough that the attention weights of a batch stay in the cache: half
   # the time of batches of 16.
   "latents.batch_size": 4,
   "eval.batch_size": 4,
+  "eval.spread_clips": 64,
   "readout.width": 128,
   "readout.heads.pixels": 2,
   "readout.heads.depth": 2,

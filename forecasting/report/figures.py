@@ -27,6 +27,7 @@ _STYLE = {
   "svg.hashsalt": "report",
 }
 _PIXELS_PER_INCH = 96
+_IN_PANEL = 9  # lines whose legend fits into a panel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +166,12 @@ def _lines(
   names = list(
     dict.fromkeys(name for lines in by_task.values() for name, _ in lines)
   )
-  with canvas(len(by_task), 3.1, 2.4, columns=4) as (fig, axes):
+  columns = min(len(by_task), 4)
+  # More than fit into a panel are told below all of them.
+  is_below = len(names) > _IN_PANEL
+  abreast = int(3.1 * columns / (0.05 * max(map(len, names)) + 0.4)) or 1
+  height = 2.4 + is_below * 0.15 * math.ceil(len(names) / abreast)
+  with canvas(len(by_task), 3.1, height, columns=columns) as (fig, axes):
     for ax, (task, lines) in zip(axes, by_task.items()):
       for name, row in lines:
         _line(ax, names.index(name), name, row, read(row))
@@ -179,13 +185,32 @@ def _lines(
       ax.set_xlabel("frame")
       metric = lines[0][1]["metric"]
       ax.set_ylabel(ylabel or cols.METRIC_TITLES.get(metric, metric))
-      ax.legend(fontsize=7.5 if len(lines) < 4 else 6, frameon=False)
+      if not is_below:
+        ax.legend(fontsize=7.5 if len(lines) < 4 else 6, frameon=False)
+    if is_below:
+      _legend_below(fig, axes, abreast)
     told = "; ".join(
       f"{task} {name} {_ends(read(row))}"
       for task, lines in by_task.items()
       for name, row in lines
     )
     return to_figure(fig, f"{alt} First to last frame: {told}", caption)
+
+
+def _legend_below(fig, axes, columns: int) -> None:
+  """Draws one legend of the lines in all panels."""
+  handles = {}
+  for ax in axes:
+    found, labels = ax.get_legend_handles_labels()
+    handles |= dict(zip(labels, found))
+  fig.legend(
+    handles.values(),
+    handles.keys(),
+    loc="outside lower center",
+    ncols=columns,
+    fontsize=6.5,
+    frameon=False,
+  )
 
 
 def _line(ax, number: int, name: str, row: Row, values) -> None:

@@ -270,8 +270,8 @@ TINY_CELL = {
 }
 # To tell forecasters and settings of one apart: trained as in the quickstart.
 FORECASTER_CELL = TINY_CELL | {
-  "data.train_clips": 1280,
-  "data.held_out_clips": 256,
+  "data.train_clips": 1152,
+  "data.held_out_clips": 128,
   "readout.steps": presets.TINY["readout.steps"],
   "forecaster.steps": presets.TINY["forecaster.steps"],
   "eval.dressing_clips": 256,

@@ -147,3 +147,21 @@ def test_forecasts_that_are_not_finite_are_told_on_the_page(
   )
   shown = rows if where == "row" else leads.long_rows(rows)
   assert any("flow 7 of" in n for n in tables.task_table(shown).footnotes)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_lines_of_many_runs_leave_room_for_what_they_show(make_workdir):
+  """Of a study, whose legend would fill a panel."""
+  rows = [
+    row | {"name": f"run_{i}", "backbone": f"backbone_{i}"}
+    for i in range(8)
+    for row in rows_of(make_workdir, "depth")[1]
+  ]
+  figure = leads.drawn(rows)[0]
+  few = leads.drawn(rows[:4])[0]
+  assert figure.svg.count('id="legend_') == few.svg.count('id="legend_') == 1
+  heights = [
+    float(f.svg.partition('height="')[2].partition("pt")[0])
+    for f in (figure, few)
+  ]
+  assert heights[0] > 2 * heights[1]
