@@ -229,6 +229,7 @@ FAMILY = Family(
       resolution=64,
       patch=8,
       license="Apache-2.0",
+      checkpoint="videomae_tiny.safetensors",
     ),
     _spec(
       "videomae_b",
