@@ -306,7 +306,6 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
   """
   trained = readouts_from.load(config)
   stores = _open_stores(config, workdir)
-  stores = held_out.split(stores, config.data.held_out_clips)
   manifest = stores["train"].manifest
   # Training and evaluation may use different data.
   for task, split in itertools.product(config.tasks, ("train", "eval")):
@@ -317,6 +316,7 @@ def open_experiment(config: ConfigDict, workdir: Path) -> Experiment:
         f"tasks: {task!r} needs the labels {sorted(missing)}, which "
         f"{found.dataset} ({split}) does not have; choose other tasks or data"
       )
+  stores = held_out.split(stores, config.data.held_out_clips)
   same_run.check_latents(same_run.identity(stores["train"]), workdir)
   readouts_from.check_latents(config, stores["train"])
   slots, h, w, channels = manifest.clip_shape

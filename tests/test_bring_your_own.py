@@ -58,7 +58,8 @@ def config(latents):
 def test_a_written_store_opens(config, tmp_path):
   validation.validate(config)
   run = experiment.open_experiment(config, tmp_path)
-  assert len(run.stores["train"]) == 16 and len(run.stores["eval"]) == 4
+  sizes = {split: len(store) for split, store in run.stores.items()}
+  assert sizes == {"train": 12, "held_out": 4, "eval": 4}
   assert run.stores["train"].manifest.backbone == "mine"
   assert (run.spec.tc, run.spec.tf, run.spec.h, run.spec.w) == (2, 6, 4, 4)
   # What was written is what is read, up to the storage type.

@@ -29,6 +29,7 @@ SMALL = {
   "forecasters": ("regression",),
   "baselines": ("persistence_output",),
   "data.num_points": 12,
+  "data.held_out_clips": 0,
   "latents.batch_size": 2,
   "readout.width": 32,
   "readout.query_hidden": 32,

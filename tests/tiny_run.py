@@ -20,6 +20,7 @@ CONFIG = "configs/4ds_tiny_boxes.py:smoke"
 ALONE = (1, 1)
 FIELDS = {
   "data.size": 16,
+  "data.held_out_clips": 0,
   "readout.width": 16,
   "readout.query_hidden": 16,
   "forecaster.model.width": 16,
