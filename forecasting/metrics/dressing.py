@@ -35,6 +35,7 @@ import numpy as np
 from einops import rearrange, reduce, repeat
 from jaxtyping import Float
 
+from forecasting.metrics import proper
 from forecasting.metrics.vectors import Vectors
 from forecasting.shapes import Array
 
@@ -75,9 +76,15 @@ class Dressing:
       errors = self.errors.get(task, ())
       if not len(errors) or not finite.any() or rows.num_samples == 1:
         continue
-      kept = _Kept(rows.pred[finite], rows.truth[finite], rows.num_frames)
-      share = kept.missing_variance(errors)
-      noise[task] = kept.deviations(share)
+      kept = dataclasses.replace(
+        rows,
+        pred=rows.pred[finite],
+        truth=rows.truth[finite],
+        example=rows.example[finite],
+        track=rows.track[finite],
+      )
+      share = _missing_variance(kept, errors)
+      noise[task] = _deviations(kept, share)
       widening[task] = np.sqrt(1 + share)
     return dataclasses.replace(self, noise=noise, widening=widening)
 
@@ -110,42 +117,33 @@ class Dressing:
     return dataclasses.replace(rows, pred=pred)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Kept:
-  """Finite forecasts of several samples beside the truth."""
+def _missing_variance(
+  rows: Vectors, errors: Float[np.ndarray, "N V"]
+) -> Float[np.ndarray, "Tf"]:
+  """Returns k of eq. (1) by frame; 0 if samples are all alike."""
+  spread, error = (
+    terms.mean(axis=0)
+    for terms in proper.spread_skill_terms(
+      rows.pred + errors.mean(axis=0), rows.truth, rows.num_frames
+    )
+  )
+  explained = reduce(errors.var(axis=0), "(f c) -> f", "sum", f=rows.num_frames)
+  left = error - explained
+  has_spread = spread > _ROUNDING * np.abs(left)
+  ratio = np.divide(left, spread, out=np.zeros_like(left), where=has_spread)
+  # The spread of these terms is (S + 1) / S times the variance.
+  return (rows.num_samples + 1) / rows.num_samples * np.maximum(ratio - 1, 0)
 
-  pred: Float[np.ndarray, "R S V"]
-  truth: Float[np.ndarray, "R V"]
-  num_frames: int
 
-  def missing_variance(
-    self, errors: Float[np.ndarray, "N V"]
-  ) -> Float[np.ndarray, "Tf"]:
-    """Returns k of eq. (1); 0 if samples are all alike."""
-    samples = self.pred.shape[1]
-    off = self.truth - self.pred.mean(axis=1) - errors.mean(axis=0)
-    left = self._by_frame(off**2) - self._by_frame(errors.var(axis=0)[None])
-    spread = self._by_frame(self.pred.var(axis=1, ddof=1))
-    has_spread = spread > _ROUNDING * np.abs(left)
-    ratio = np.divide(left, spread, out=np.zeros_like(left), where=has_spread)
-    return np.maximum(ratio - (samples + 1) / samples, 0)
-
-  def deviations(
-    self, share: Float[np.ndarray, "Tf"]
-  ) -> Float[np.ndarray, "N V"]:
-    """Returns samples less their mean, with a share of their variance.
-
-    Args:
-      share: of every frame.
-    """
-    samples, length = self.pred.shape[1:]
-    factors = np.sqrt(share * samples / (samples - 1))
-    factors = repeat(factors, "f -> (f c)", c=length // self.num_frames)
-    found = self.pred - self.pred.mean(axis=1, keepdims=True)
-    return rearrange(found * factors, "r s v -> (r s) v")
-
-  def _by_frame(self, values: Float[np.ndarray, "R V"]) -> np.ndarray:
-    return reduce(values, "r (f c) -> f", "mean", f=self.num_frames)
+def _deviations(
+  rows: Vectors, share: Float[np.ndarray, "Tf"]
+) -> Float[np.ndarray, "N V"]:
+  """Returns samples less their mean, with a share of each frame's variance."""
+  samples, length = rows.pred.shape[1:]
+  factors = np.sqrt(share * samples / (samples - 1))
+  factors = repeat(factors, "f -> (f c)", c=length // rows.num_frames)
+  found = rows.pred - rows.pred.mean(axis=1, keepdims=True)
+  return rearrange(found * factors, "r s v -> (r s) v")
 
 
 def _pick(

@@ -9,17 +9,18 @@ and figures again, beside runs of your own; in a copy of the folder as its
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app
 
+from forecasting import same_run
+from forecasting.latents.manifest import write_atomically
 from forecasting.report import results
 from forecasting.study.queue import DONE, has_finished
 
 _ROWS = "results.jsonl"
-_WITH_PLACES = ("config.json", DONE)
+_WITH_PLACES = (same_run.CONFIG, DONE)  # The mark comes last.
 
 
 def export(workdir: Path, folder: Path) -> list[str]:
@@ -47,7 +48,7 @@ def export(workdir: Path, folder: Path) -> list[str]:
     results.read_rows(cell / _ROWS)  # Nothing half-written.
     target = folder / "cells" / cell.name
     target.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(cell / _ROWS, target / _ROWS)
+    write_atomically(target / _ROWS, (cell / _ROWS).read_bytes())
     for name in _WITH_PLACES:
       text = (cell / name).read_text()
       for place in (str(workdir.resolve()), str(workdir)):
@@ -55,7 +56,8 @@ def export(workdir: Path, folder: Path) -> list[str]:
       fields = json.loads(text)
       if "command" in fields:
         fields["command"][0] = "python"
-      (target / name).write_text(json.dumps(fields, indent=1) + "\n")
+      text = json.dumps(fields, indent=1) + "\n"
+      write_atomically(target / name, text.encode())
   return [cell.name for cell in cells]
 
 
