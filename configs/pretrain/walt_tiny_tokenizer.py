@@ -16,6 +16,6 @@ get_config = pretrain_config.pretraining(
     "moments_weight": 0.1,
     "flip": True,
   },
-  {"steps": 2000, "train.batch_size": 8},
+  {"steps": 1000, "train.batch_size": 8},
   name="pretrain_walt_tiny_tokenizer",
 )

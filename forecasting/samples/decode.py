@@ -6,12 +6,13 @@ boxes are queried where the window before left them.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
+from einops import rearrange, repeat
 
-from forecasting.readouts import heads
+from forecasting.readouts import heads, patches
 from forecasting.shapes import Batch, Context, Latents, Params, Samples
 
 
@@ -87,6 +88,10 @@ def decode(
 ) -> dict[str, jax.Array]:
   """Reads out `[context ; future]` for every sample.
 
+  Observed frames are no forecast, and nothing scores them. Of pixels and depth,
+  where each frame is as much work as another, they are read once a clip, beside
+  its first sample.
+
   Args:
     head: readout head of the task.
     params: its trained parameters.
@@ -101,12 +106,54 @@ def decode(
 
   def one(future: Latents) -> dict[str, jax.Array]:
     latents = jnp.concatenate([context, future], axis=1)
+    if observed:
+      return _read_frames(head, params, latents, observed, head.num_frames)
     return read_windows(head, params, latents, labels, window)
 
+  observed = _observed_frames(head, context, futures, window)
   # One sample at a time: the attention weights of a dense head over all
   # samples at once would take gigabytes.
   outputs = jax.lax.map(one, rearrange(futures, "B S ... -> S B ..."))
-  return jax.tree.map(lambda x: rearrange(x, "S B ... -> B S ..."), outputs)
+  outputs = jax.tree.map(lambda x: rearrange(x, "S B ... -> B S ..."), outputs)
+  if not observed:
+    return outputs
+  first = jnp.concatenate([context, futures[:, 0]], axis=1)
+  seen = _read_frames(head, params, first, 0, observed)
+  samples = futures.shape[1]
+  return {
+    name: jnp.concatenate(
+      [repeat(seen[name], "B T ... -> B S T ...", S=samples), ahead], axis=2
+    )
+    for name, ahead in outputs.items()
+  }
+
+
+def _observed_frames(
+  head: heads.Head, context: Context, futures: Samples, window: Window | None
+) -> int:
+  """Returns how many frames a dense head need not read of every sample.
+
+  0 for other heads, for clips of several windows, and where the context ends
+  inside of a query's patch.
+  """
+  slots = context.shape[1] + futures.shape[2]
+  several = window is not None and window.slots != slots
+  if several or not isinstance(head, heads.DenseHead):
+    return 0
+  observed = head.num_frames * context.shape[1] // slots
+  return 0 if observed % head.patch[0] else observed
+
+
+def _read_frames(
+  head: heads.DenseHead, params: Params, latents: Latents, start: int, stop: int
+) -> dict[str, jax.Array]:
+  """Reads the frames from `start` to before `stop` of whole clips."""
+  grid = patches.patch_grid(stop - start, head.frame_size, head.patch)
+  index = math.prod(grid[1:]) * (start // head.patch[0])
+  index += jnp.arange(math.prod(grid))
+  found = heads.read_out(head, params, latents, query_index=index)["patches"]
+  frames = patches.unpatchify(found, stop - start, head.frame_size, head.patch)
+  return {head.output: frames}
 
 
 def perceive(

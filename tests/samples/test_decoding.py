@@ -19,6 +19,8 @@ def setup(task, seed=0):
     num_frames=4,
     frame_size=(16, 16),
     query_hidden=8,
+    positions="space_time",
+    grid=(2, 2),
   )
   params = heads.init_head(head, jax.random.key(seed), 4, 6)
   context = rng.normal(size=(2, 1, 2, 2, 6)).astype(np.float32)
@@ -37,8 +39,31 @@ def test_each_sample_is_read_out_behind_the_context(task):
   for s in range(3):
     latents = np.concatenate([context, futures[:, s]], axis=1)
     alone = heads.read_out(head, params, latents, labels)
+    first = 2 if task in heads.DENSE_CHANNELS else 0
     for name, value in alone.items():
-      np.testing.assert_allclose(outputs[name][:, s], value, atol=1e-5)
+      assert outputs[name][:, s].shape == value.shape
+      np.testing.assert_allclose(
+        outputs[name][:, s, first:], value[:, first:], atol=1e-5
+      )
+
+
+def test_observed_frames_of_dense_heads_are_read_once_a_clip():
+  head, params, context, futures, labels = setup("depth")
+  outputs = decode.decode(head, params, context, futures, labels)["depth"]
+  latents = np.concatenate([context, futures[:, 0]], axis=1)
+  seen = heads.read_out(head, params, latents, labels)["depth"][:, :2]
+  for s in range(3):
+    np.testing.assert_allclose(outputs[:, s, :2], seen, atol=1e-5)
+
+
+def test_a_context_that_ends_inside_a_patch_is_read_with_every_sample():
+  head, params, context, futures, labels = setup("depth")
+  slots = np.concatenate([context, context, futures[:, 0]], axis=1)
+  slots = np.concatenate([slots, futures[:, 1]], axis=1)
+  more = np.stack([slots[:, 1:], slots[:, 1:] + 1], axis=1)  # a frame a slot
+  found = decode.decode(head, params, slots[:, :1], more, labels)["depth"]
+  alone = heads.read_out(head, params, slots, labels)["depth"]
+  np.testing.assert_allclose(found[:, 0], alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("task", ["points", "boxes"])
