@@ -80,7 +80,9 @@ def dresser(
 
   def rows(predictor: Predictor, number: int) -> dict[str, Vectors]:
     clips = pipeline.evenly_spread(store, number)
-    scored = scoring.score(predictor, store, settings, clips=clips)
+    scored = scoring.score(
+      predictor, store, settings, clips=clips, only_rows=True
+    )
     return {task: result.rows for task, result in scored.items()}
 
   read = rows(readout, config.eval.dressing_clips)

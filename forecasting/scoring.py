@@ -61,6 +61,7 @@ def score(
   settings: Settings,
   panels: Panels | None = None,
   clips: Sequence[int] | None = None,
+  only_rows: bool = False,
 ) -> dict[str, Scored]:
   """Runs one predictor over a store, shared by all processes.
 
@@ -70,6 +71,7 @@ def score(
     settings: of the scoring.
     panels: collects the first clips of those that the first process scores.
     clips: places of those to score; None is all.
+    only_rows: leave out the values per clip, which take longer.
 
   Returns:
     Task to values per clip and sample, and vectors.
@@ -95,7 +97,7 @@ def score(
         if task == "points":
           shown = output | {"visible": visible(output)}
         panels.add(task, predictor.name, labels, shown, first)
-    return pack(_score_batch(labels, outputs, settings))
+    return pack(_score_batch(labels, outputs, settings, only_rows))
 
   title = f"scoring {predictor.name}" if settings.progress else None
   return join(sharing.map_batches(work, len(batches), title))
@@ -154,21 +156,23 @@ def _without_filling(
 
 
 def _score_batch(
-  labels: Batch, outputs: Mapping[str, Outputs], settings: Settings
+  labels: Batch,
+  outputs: Mapping[str, Outputs],
+  settings: Settings,
+  only_rows: bool,
 ) -> dict[str, Scored]:
   """Scores the forecasts of one batch."""
   start = settings.num_context
   scored = {}
   for task, output in outputs.items():
     spec = TASKS[task]
-    per_lead = {
-      PER_LEAD: scores_per_lead(spec, output, labels, start),
-      IS_FINITE: spec.is_finite(output, labels, start),
-    }
-    scored[task] = Scored(
-      spec.scores(output, labels, start) | per_lead,
-      spec.vectors(output, labels, start),
-    )
+    values = {}
+    if not only_rows:
+      values = spec.scores(output, labels, start) | {
+        PER_LEAD: scores_per_lead(spec, output, labels, start),
+        IS_FINITE: spec.is_finite(output, labels, start),
+      }
+    scored[task] = Scored(values, spec.vectors(output, labels, start))
   return scored
 
 

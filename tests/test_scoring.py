@@ -151,6 +151,14 @@ def test_the_report_and_the_console_name_forecaster_and_count(
   assert "WARNING" not in capsys.readouterr().out
 
 
+def test_rows_alone_are_those_beside_values(clips):
+  both = scoring.score(predictor(), clips, settings(2))["boxes"]
+  alone = scoring.score(predictor(), clips, settings(2), only_rows=True)
+  assert both.values and not alone["boxes"].values
+  np.testing.assert_array_equal(alone["boxes"].rows.pred, both.rows.pred)
+  np.testing.assert_array_equal(alone["boxes"].rows.example, both.rows.example)
+
+
 @pytest.mark.parametrize("spoilt", [False, True])
 def test_scores_against_known_futures_are_void_too(clips, spoilt):
   rng = np.random.default_rng(2)
