@@ -25,6 +25,6 @@ get_config = pretrain_config.pretraining(
     "ema_decay": 0.9995,
     "optimizer.learning_rate": 5e-4,
     "train.batch_size": 8,
-    "steps": 6000,
+    "steps": 4000,
   },
 )

@@ -271,6 +271,7 @@ FAMILY = Family(
       patch=8,
       source="OpenGVLab/VideoMAEv2",
       license="Apache-2.0",
+      checkpoint="videomaev2_tiny.safetensors",
     ),
     _spec(
       "videomaev2_b",
