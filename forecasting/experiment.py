@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import platform
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ from forecasting.forecaster import baselines, registry, rollout
 from forecasting.forecaster.base import FittedForecaster, LatentSpec
 from forecasting.latents import normalize, pipeline, scales
 from forecasting.latents.store import LatentStore
-from forecasting.metrics.dressing import Dressing
 from forecasting.readouts.heads import Head
 from forecasting.report import results
 from forecasting.report.results import Row
@@ -221,7 +220,7 @@ class Experiment:
       self.settings(),
       futures=self.stores.get("futures"),
       readout_futures=oracle,
-      dress=self._dresser(oracle),
+      dress=held_out.dresser(config, self.stores, oracle, self.settings()),
       panels=panels,
     )
     for row in rows:
@@ -243,15 +242,6 @@ class Experiment:
       bootstrap_frechet=config.eval.bootstrap_frechet,
       futures_per_context=config.data.futures_per_context if has_futures else 0,
     )
-
-  def _dresser(
-    self, readout: predict.Predictor
-  ) -> Callable[[predict.Predictor], Dressing] | None:
-    """Returns what forecasts are dressed with, if there are any."""
-    config = self.config
-    if not {*config.forecasters, *config.baselines} - {"oracle_future"}:
-      return None
-    return held_out.dresser(config, self.stores, readout, self.settings())
 
   def _beyond(
     self, params: Mapping[str, Params], step: int

@@ -7,6 +7,7 @@ training split.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
 from ml_collections import ConfigDict
@@ -60,7 +61,7 @@ def dresser(
   readout: Predictor,
   settings: scoring.Settings,
 ) -> Callable[[Predictor], Dressing] | None:
-  """Measures the errors of a run's readouts.
+  """Returns what measures the errors of a run, when they are first asked for.
 
   Args:
     config: of the run.
@@ -70,8 +71,8 @@ def dresser(
     settings: of the scoring.
 
   Returns:
-    What a predictor's forecasts are dressed with; every process has to call it.
-    None if the config asks for nothing.
+    Predictor to what its forecasts are dressed with; every process has to call
+    it. None if the config asks for nothing.
   """
   if not config.eval.dressing_clips:
     return None
@@ -85,11 +86,15 @@ def dresser(
     )
     return {task: result.rows for task, result in scored.items()}
 
-  read = rows(readout, config.eval.dressing_clips)
-  errors = {task: errors_of(found) for task, found in read.items()}
-  dressing = Dressing(errors, config.seed)
-  if "held_out" not in stores or not config.eval.spread_clips:
-    return lambda predictor: dressing
-  return lambda predictor: dressing.fitted(
-    rows(predictor, config.eval.spread_clips)
-  )
+  @functools.cache
+  def plain() -> Dressing:
+    read = rows(readout, config.eval.dressing_clips)
+    errors = {task: errors_of(found) for task, found in read.items()}
+    return Dressing(errors, config.seed)
+
+  def dress(predictor: Predictor) -> Dressing:
+    if "held_out" not in stores or not config.eval.spread_clips:
+      return plain()
+    return plain().fitted(rows(predictor, config.eval.spread_clips))
+
+  return dress
