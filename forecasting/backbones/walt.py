@@ -271,6 +271,8 @@ FAMILY = Family(
         "rank": 2,
         "null_text": (1, 32),
       },
+      license="Apache-2.0",
+      checkpoint="walt_tiny.safetensors",
     ),
     _spec(
       "walt_419m",
