@@ -200,7 +200,17 @@ FAMILY = Family(
   route=route,
   containers=("target_encoder", "encoder"),
   specs=(
-    _spec("vjepa_tiny", 96, 4, 2, 384, resolution=64, patch=8),
+    _spec(
+      "vjepa_tiny",
+      96,
+      4,
+      2,
+      384,
+      resolution=64,
+      patch=8,
+      license="Apache-2.0",
+      checkpoint="vjepa_tiny.safetensors",
+    ),
     _spec("vjepa_l", 1024, 24, 16, 4096, **_released("vitl16", "5.1 GB")),
     _spec("vjepa_h", 1280, 32, 16, 5120, **_released("vith16", "10.4 GB")),
     _spec(
