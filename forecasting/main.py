@@ -122,7 +122,7 @@ def evaluate(run_: experiment.Experiment, workdir: Path) -> Path | None:
   step, params = checkpoint.restore_ema(workdir)
   panels = Panels(run_.config.eval.num_panels, run_.config.data.num_context)
   for row in run_.evaluate(params, step, panels):
-    results.write_rows(workdir / "results.jsonl", [row])
+    results.write_rows(workdir / results.FILE, [row])
     _announce(row)
   report = None
   if jax.process_index() == 0:

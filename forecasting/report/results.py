@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+FILE = "results.jsonl"  # Of a workdir.
 IDENTITY = ("name", "backbone", "task", "forecaster", "seed")
 REQUIRED = (
   *IDENTITY,

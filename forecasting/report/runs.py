@@ -39,10 +39,10 @@ def read_run(workdir: Path) -> Run:
     FileNotFoundError: there are no result rows.
     ValueError: a file cannot be understood; names it.
   """
-  rows = results.read_rows(workdir / "results.jsonl")
+  rows = results.read_rows(workdir / results.FILE)
   if not rows:
     raise ValueError(
-      f"{workdir / 'results.jsonl'} is empty: run forecasting.eval first"
+      f"{workdir / results.FILE} is empty: run forecasting.eval first"
     )
   config_path = workdir / "config.json"
   try:

@@ -19,7 +19,6 @@ from forecasting.latents.manifest import write_atomically
 from forecasting.report import results
 from forecasting.study.queue import DONE, has_finished
 
-_ROWS = "results.jsonl"
 _WITH_PLACES = (same_run.CONFIG, DONE)  # The mark comes last.
 
 
@@ -45,10 +44,10 @@ def export(workdir: Path, folder: Path) -> list[str]:
       " forecasting.study, with cells/<cell>/" + DONE
     )
   for cell in cells:
-    results.read_rows(cell / _ROWS)  # Nothing half-written.
+    results.read_rows(cell / results.FILE)  # Nothing half-written.
     target = folder / "cells" / cell.name
     target.mkdir(parents=True, exist_ok=True)
-    write_atomically(target / _ROWS, (cell / _ROWS).read_bytes())
+    write_atomically(target / results.FILE, (cell / results.FILE).read_bytes())
     for name in _WITH_PLACES:
       text = (cell / name).read_text()
       for place in (str(workdir.resolve()), str(workdir)):
