@@ -212,15 +212,16 @@ class Experiment:
     }
     readouts = self.readouts(params)
     oracle = predict.oracle_predictor(readouts, self.spec.tc)
+    settings = self.settings()
     beyond = self._beyond(params, step)
     rows = evaluator.evaluate(
       self.predictors(params, step),
       predict.perception_predictor(readouts),
       self.stores["eval"],
-      self.settings(),
+      settings,
       futures=self.stores.get("futures"),
       readout_futures=oracle,
-      dress=held_out.dresser(config, self.stores, oracle, self.settings()),
+      dress=held_out.dresser(config, self.stores, oracle, settings),
       panels=panels,
     )
     for row in rows:
