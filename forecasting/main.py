@@ -21,6 +21,7 @@ from forecasting.latents import pipeline
 from forecasting.report import page, results
 from forecasting.samples.panels import Panels
 from forecasting.training import (
+  allocation,
   checkpoint,
   distributed,
   loop,
@@ -55,6 +56,7 @@ def opened(
   same_run.check_config(config, workdir)
   validation.check_workdir(workdir)
   with workdir_lib.held(workdir):
+    allocation.keep_freed_memory()
     steps.enable_compilation_cache(config.compiled, workdir)
     yield experiment.open_experiment(config, workdir)
 

@@ -309,7 +309,7 @@ def test_blocks_in_a_loop_do_what_blocks_in_turn_do(variant, depth):
     config = dataclasses.replace(base, scan=scan)
     network = Denoiser(config, SPEC.channels)
     if params is None:
-      return network.init(jax.random.key(0), context, z, t, times)
+      return jax.jit(network.init)(jax.random.key(0), context, z, t, times)
 
     def loss(params):
       return jnp.square(network.apply(params, context, z, t, times)).sum()

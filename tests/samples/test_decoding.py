@@ -9,6 +9,11 @@ from forecasting.samples import decode, panels
 
 TASKS = ("pixels", "depth", "points", "boxes")
 
+# Compiled whole, which takes a fraction of compiling every operation.
+init_head = jax.jit(heads.init_head, static_argnums=(0, 2, 3))
+read_out = jax.jit(heads.read_out, static_argnums=0)
+decode_all = jax.jit(decode.decode, static_argnums=(0, 5))
+
 
 def setup(task, seed=0):
   rng = np.random.default_rng(seed)
@@ -22,7 +27,7 @@ def setup(task, seed=0):
     positions="space_time",
     grid=(2, 2),
   )
-  params = heads.init_head(head, jax.random.key(seed), 4, 6)
+  params = init_head(head, jax.random.key(seed), 4, 6)
   context = rng.normal(size=(2, 1, 2, 2, 6)).astype(np.float32)
   futures = rng.normal(size=(2, 3, 1, 2, 2, 6)).astype(np.float32)
   labels = {
@@ -35,10 +40,10 @@ def setup(task, seed=0):
 @pytest.mark.parametrize("task", TASKS)
 def test_each_sample_is_read_out_behind_the_context(task):
   head, params, context, futures, labels = setup(task)
-  outputs = decode.decode(head, params, context, futures, labels)
+  outputs = decode_all(head, params, context, futures, labels)
   for s in range(3):
     latents = np.concatenate([context, futures[:, s]], axis=1)
-    alone = heads.read_out(head, params, latents, labels)
+    alone = read_out(head, params, latents, labels)
     first = 2 if task in heads.DENSE_CHANNELS else 0
     for name, value in alone.items():
       assert outputs[name][:, s].shape == value.shape
@@ -49,9 +54,9 @@ def test_each_sample_is_read_out_behind_the_context(task):
 
 def test_observed_frames_of_dense_heads_are_read_once_a_clip():
   head, params, context, futures, labels = setup("depth")
-  outputs = decode.decode(head, params, context, futures, labels)["depth"]
+  outputs = decode_all(head, params, context, futures, labels)["depth"]
   latents = np.concatenate([context, futures[:, 0]], axis=1)
-  seen = heads.read_out(head, params, latents, labels)["depth"][:, :2]
+  seen = read_out(head, params, latents, labels)["depth"][:, :2]
   for s in range(3):
     np.testing.assert_allclose(outputs[:, s, :2], seen, atol=1e-5)
 
@@ -61,8 +66,8 @@ def test_a_context_that_ends_inside_a_patch_is_read_with_every_sample():
   slots = np.concatenate([context, context, futures[:, 0]], axis=1)
   slots = np.concatenate([slots, futures[:, 1]], axis=1)
   more = np.stack([slots[:, 1:], slots[:, 1:] + 1], axis=1)  # a frame a slot
-  found = decode.decode(head, params, slots[:, :1], more, labels)["depth"]
-  alone = heads.read_out(head, params, slots, labels)["depth"]
+  found = decode_all(head, params, slots[:, :1], more, labels)["depth"]
+  alone = read_out(head, params, slots, labels)["depth"]
   np.testing.assert_allclose(found[:, 0], alone, atol=1e-5)
 
 
@@ -72,8 +77,8 @@ def test_later_labels_do_not_reach_the_readout(task):
   changed = {k: v.copy() for k, v in labels.items()}
   for value in changed.values():
     value[:, 1:] = -7.0
-  first = decode.decode(head, params, context, futures, labels)
-  second = decode.decode(head, params, context, futures, changed)
+  first = decode_all(head, params, context, futures, labels)
+  second = decode_all(head, params, context, futures, changed)
   for name in first:
     np.testing.assert_array_equal(first[name], second[name])
 
@@ -84,17 +89,17 @@ def test_longer_clips_are_read_window_by_window(task):
   # Two slots of two frames a window, of which the next one shares the second.
   window = decode.Window(slots=2, overlap=1)
   more = np.concatenate([futures, futures[:, ::-1]], axis=2)
-  found = decode.decode(head, params, context, more, labels, window)
+  found = decode_all(head, params, context, more, labels, window)
   for s in range(3):
     latents = np.concatenate([context, more[:, s]], axis=1)
-    first = heads.read_out(head, params, latents[:, :2], labels)
+    first = read_out(head, params, latents[:, :2], labels)
     queries = {
       name: np.asarray(first[name])[:, 2:]
       for name in ("tracks", "boxes")
       if name in first
     }
-    second = heads.read_out(head, params, latents[:, 1:], queries)
-    others = heads.read_out(head, params, latents[:, 1:], labels)
+    second = read_out(head, params, latents[:, 1:], queries)
+    others = read_out(head, params, latents[:, 1:], labels)
     if queries:
       last = "boxes" if task == "boxes" else "visible_logit"
       gap = np.abs(np.asarray(second[last]) - others[last]).max()
@@ -107,7 +112,7 @@ def test_longer_clips_are_read_window_by_window(task):
       np.testing.assert_allclose(value[:, s, 4:], later, atol=2e-2)
   if task == "points":
     with pytest.raises(ValueError, match="no whole windows"):
-      decode.decode(
+      decode_all(
         head, params, context, more, labels, decode.Window(slots=5, overlap=1)
       )
 
