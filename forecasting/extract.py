@@ -40,6 +40,7 @@ from forecasting.latents.manifest import Manifest
 from forecasting.latents.records import example_id
 from forecasting.latents.store import LatentStore
 from forecasting.training import distributed, preemption
+from forecasting.training.allocation import keep_freed_memory
 from forecasting.training.steps import enable_compilation_cache
 
 
@@ -377,9 +378,10 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(
       f"--split={','.join(sorted(unknown))}: choose from {', '.join(known)}"
     )
-  enable_compilation_cache(config.compiled, Path(_WORKDIR.value))
-  backbone = load(config)
   workdir = Path(_WORKDIR.value)
+  keep_freed_memory()
+  enable_compilation_cache(config.compiled, workdir)
+  backbone = load(config)
   for split, source in open_sources(config, splits, workdir, backbone).items():
     latents = extract(config, split, workdir, backbone, source)
     if jax.process_index() == 0:

@@ -33,6 +33,7 @@ from forecasting.frames.scenes.physics import Course
 from forecasting.pretraining.objective import Objective
 from forecasting.pretraining.registry import make_objective
 from forecasting.shapes import Batch
+from forecasting.training.allocation import keep_freed_memory
 from forecasting.training.loop import fit
 from forecasting.training.mesh import make_mesh
 from forecasting.training.steps import Trainee
@@ -170,6 +171,7 @@ def run(config: ConfigDict, workdir: Path) -> Path:
   """
   workdir.mkdir(parents=True, exist_ok=True)
   with held(workdir):
+    keep_freed_memory()
     return _run(config, workdir)
 
 

@@ -18,23 +18,29 @@ from forecasting.training import distributed
 
 Arrays = dict[str, np.ndarray]
 
-# Of a device: one reads or scores on the host while the other computes.
+# Of a device: one reads or scores on the host while the other computes. On a
+# CPU both may compute, as one program leaves cores idle.
 _THREADS = 2
 
 
 class Device:
-  """One of this process's devices, used by one thread at a time."""
+  """One of this process's devices; an accelerator is used by one thread."""
 
   def __init__(self, device: jax.Device):
     """Takes a device."""
     self._device = device
-    self._lock = threading.Lock()
+    self._free = threading.Semaphore(1)
+    self._more = _THREADS - 1 if jax.default_backend() == "cpu" else 0
 
   @contextlib.contextmanager
   def use(self) -> Iterator[None]:
     """Waits for the device and lets JAX compute on it."""
-    with self._lock, jax.default_device(self._device):
+    with self._free, jax.default_device(self._device):
       yield
+    # The first use, which is alone, compiles what all others need.
+    more, self._more = self._more, 0
+    if more:
+      self._free.release(more)
 
 
 def map_batches(

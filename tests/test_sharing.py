@@ -12,15 +12,20 @@ from forecasting.metrics import vectors
 from forecasting.training import distributed
 
 
-def test_results_are_in_order_whichever_is_ready_first():
-  busy, together = threading.Lock(), []
+@pytest.mark.parametrize(("platform", "at_once"), [("cpu", 2), ("tpu", 1)])
+def test_results_are_in_order_whichever_is_ready_first(
+  monkeypatch, platform, at_once
+):
+  monkeypatch.setattr(sharing.jax, "default_backend", lambda: platform)
+  inside, together, most = [], [], []
 
   def work(number, device):
     with device.use():
-      assert busy.acquire(blocking=False)  # one at a time on a device
+      inside.append(number)
+      most.append(len(inside))
       value = jax.numpy.full(2, number)
       time.sleep(0.002 * (number % 3))
-      busy.release()
+      inside.remove(number)
     together.append(threading.get_ident())
     time.sleep(0.002 * ((number + 1) % 3))
     return {"x": np.asarray(value)}
@@ -28,6 +33,8 @@ def test_results_are_in_order_whichever_is_ready_first():
   found = sharing.map_batches(work, 9)
   assert [part["x"].tolist() for part in found] == [[i, i] for i in range(9)]
   assert len(set(together)) == 2  # the host's share overlaps
+  assert max(most) == at_once
+  assert most[0] == 1  # compiles what the others use
 
 
 def test_failing_work_ends_the_rest():

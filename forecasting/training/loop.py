@@ -1,6 +1,7 @@
 """The training loop: several trainees side by side on the same batches."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from forecasting.training.checkpoint import (
   mark_complete,
   unmark_complete,
 )
+from forecasting.training.lanes import Lanes
 from forecasting.training.log import MetricsLog, Progress
 from forecasting.training.mesh import replicate, shard_batch
 from forecasting.training.monitor import Monitor
@@ -43,7 +45,7 @@ def fit(
   """Trains all trainees, each for its own number of steps, or resumes.
 
   Args:
-    trainees: stepped one after the other on the same batch.
+    trainees: stepped on the same batch.
     batches: infinite and checkpointable; yields name to host array.
     workdir: holds `checkpoints/`, `metrics.jsonl` and `train_complete`.
     seed: of parameters and of all draws in the losses.
@@ -75,11 +77,11 @@ def fit(
   step_fns = {t.name: compile_step(t, mesh) for t in trainees}
 
   with contextlib.ExitStack() as stack:
+    lanes = _closed_with(stack, Lanes(mesh))
     checkpoints = _closed_with(stack, Checkpoints(workdir, keep, keep_every))
-    start, states = checkpoints.restore(abstract, batches) or (
-      0,
-      {t.name: t.create_state(mesh, keys[t.name]) for t in trainees},
-    )
+    create = functools.partial(_create, mesh, keys)
+    restored = checkpoints.restore(abstract, batches)
+    start, states = restored or (0, dict(lanes.map(create, trainees)))
     _refuse_other_ends(workdir, start, states, ends)
     if start < total:
       unmark_complete(workdir)
@@ -103,13 +105,12 @@ def fit(
       profiler.before(step - start)
       batch = shard_batch(next(batches), mesh)
       # The first step compiles, which may move constants to the device.
-      with jax.transfer_guard("disallow" if step > start else "allow"):
-        metrics = {
-          name: _advance(states, name, step_fn, batch, keys[name])
-          for name, step_fn in step_fns.items()
-          if step < ends[name]
-        }
-      monitor.push(step + 1, metrics)
+      guard = "disallow" if step > start else "allow"
+      due = [name for name, end in ends.items() if step < end]
+      advance = functools.partial(
+        _advance, states, step_fns, batch, keys, guard
+      )
+      monitor.push(step + 1, dict(lanes.map(advance, due)))
 
     monitor.flush()
     checkpoints.save(total, states, batches, wait=True)
@@ -151,13 +152,21 @@ def _closed_with(stack: contextlib.ExitStack, opened: Any) -> Any:
   return opened
 
 
+def _create(
+  mesh: Mesh, keys: Mapping[str, PRNGKey], trainee: Trainee
+) -> tuple[str, TrainState]:
+  return trainee.name, trainee.create_state(mesh, keys[trainee.name])
+
+
 def _advance(
   states: dict[str, TrainState],
-  name: str,
-  step_fn: Callable[..., Any],
+  step_fns: Mapping[str, Callable[..., Any]],
   batch: Mapping[str, Any],
-  key: PRNGKey,
-) -> Mapping[str, Any]:
-  """Steps one trainee in place; returns the metrics of its step."""
-  states[name], metrics = step_fn(states[name], batch, key)
-  return metrics
+  keys: Mapping[str, PRNGKey],
+  guard: str,
+  name: str,
+) -> tuple[str, Mapping[str, Any]]:
+  """Steps one trainee in place; returns its name and the step's metrics."""
+  with jax.transfer_guard(guard):  # of this thread
+    states[name], metrics = step_fns[name](states[name], batch, keys[name])
+  return name, metrics
