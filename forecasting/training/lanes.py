@@ -27,8 +27,9 @@ class Lanes:
     Args:
       mesh: of the devices that the function computes on.
     """
-    alone = mesh.size == 1 and jax.default_backend() == "cpu"
-    self._pool = ThreadPoolExecutor(os.cpu_count()) if alone else None
+    on_cpu = mesh.size == 1 and jax.default_backend() == "cpu"
+    cores = _num_cores() if on_cpu else 1
+    self._pool = ThreadPoolExecutor(cores) if cores > 1 else None
 
   def map(
     self, function: Callable[[Item], Result], items: Iterable[Item]
@@ -50,3 +51,10 @@ class Lanes:
     """Ends the lanes."""
     if self._pool is not None:
       self._pool.shutdown()
+
+
+def _num_cores() -> int:
+  """Returns how many cores this process may use."""
+  if hasattr(os, "sched_getaffinity"):  # Linux
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1

@@ -11,11 +11,14 @@ from forecasting.training import lanes, mesh
 
 @pytest.fixture
 def opened(monkeypatch):
-  """Returns lanes on two cores of a backend."""
+  """Returns lanes on cores of a backend."""
   made = []
 
-  def open_lanes(backend):
-    monkeypatch.setattr(lanes.os, "cpu_count", lambda: 2)
+  def open_lanes(backend, cores=2):
+    mine = set(range(cores))
+    monkeypatch.setattr(
+      lanes.os, "sched_getaffinity", lambda _: mine, raising=False
+    )
     monkeypatch.setattr(lanes.jax, "default_backend", lambda: backend)
     made.append(lanes.Lanes(mesh.make_mesh(1)))
     return made[-1]
@@ -45,14 +48,15 @@ def test_results_are_waited_for(opened, monkeypatch):
   assert sorted(seen) == [2, 3]
 
 
-def test_an_accelerator_gets_one_after_the_other_in_order(opened):
+@pytest.mark.parametrize(("backend", "cores"), [("tpu", 2), ("cpu", 1)])
+def test_else_one_follows_the_other_in_order(opened, backend, cores):
   caller, calls = threading.get_ident(), []
 
   def call(number):
     calls.append((number, threading.get_ident()))
     return number
 
-  assert opened("tpu").map(call, range(3)) == [0, 1, 2]
+  assert opened(backend, cores).map(call, range(3)) == [0, 1, 2]
   assert calls == [(number, caller) for number in range(3)]
 
 
@@ -66,10 +70,8 @@ def test_what_fails_is_raised(opened):
 
 
 def test_several_devices_share_programs_in_one_order(opened, monkeypatch):
-  monkeypatch.setattr(
-    jax.sharding.Mesh, "size", property(lambda self: 4), raising=False
-  )
+  two = jax.sharding.Mesh(jax.devices() * 2, "data")
+  monkeypatch.setattr(mesh, "make_mesh", lambda _: two)
   caller = threading.get_ident()
-  assert set(opened("cpu").map(lambda _: threading.get_ident(), range(3))) == {
-    caller
-  }
+  found = opened("cpu").map(lambda _: threading.get_ident(), range(3))
+  assert set(found) == {caller}
