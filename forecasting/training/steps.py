@@ -171,4 +171,4 @@ def enable_compilation_cache(path: str | None, workdir: Path) -> None:
   """
   folder = path or str(workdir / "compiled")
   jax.config.update("jax_compilation_cache_dir", folder)
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
