@@ -1,7 +1,7 @@
 """Programs that run at the same time, where one alone leaves cores idle."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -32,14 +32,15 @@ class Lanes:
     self._pool = ThreadPoolExecutor(cores) if cores > 1 else None
 
   def map(
-    self, function: Callable[[Item], Result], items: Iterable[Item]
+    self, function: Callable[[Item], Result], items: Sequence[Item]
   ) -> list[Result]:
     """Returns the results in the order of the items.
 
     Raises:
       Exception: whatever the function raises first.
     """
-    if self._pool is None:
+    # A lone program is not waited for: the host reads ahead meanwhile.
+    if self._pool is None or len(items) == 1:
       return [function(item) for item in items]
 
     def wait(item: Item) -> Result:

@@ -48,6 +48,11 @@ def test_results_are_waited_for(opened, monkeypatch):
   assert sorted(seen) == [2, 3]
 
 
+def test_a_lone_one_is_not_waited_for(opened, monkeypatch):
+  monkeypatch.setattr(lanes.jax, "block_until_ready", lambda x: 1 / 0)
+  assert opened("cpu").map(lambda x: x + 1, [1]) == [2]
+
+
 @pytest.mark.parametrize(("backend", "cores"), [("tpu", 2), ("cpu", 1)])
 def test_else_one_follows_the_other_in_order(opened, backend, cores):
   caller, calls = threading.get_ident(), []
