@@ -24,7 +24,7 @@ def test_results_are_in_order_whichever_is_ready_first(
       inside.append(number)
       most.append(len(inside))
       value = jax.numpy.full(2, number)
-      time.sleep(0.002 * (number % 3))
+      time.sleep(0.002 * (3 - number % 3))
       inside.remove(number)
     together.append(threading.get_ident())
     time.sleep(0.002 * ((number + 1) % 3))
@@ -34,7 +34,7 @@ def test_results_are_in_order_whichever_is_ready_first(
   assert [part["x"].tolist() for part in found] == [[i, i] for i in range(9)]
   assert len(set(together)) == 2  # the host's share overlaps
   assert max(most) == at_once
-  assert most[0] == 1  # compiles what the others use
+  assert most[1] == 1  # the first was alone: it compiles what all others use
 
 
 def test_failing_work_ends_the_rest():
