@@ -26,6 +26,8 @@ from forecasting.frames.clip import Clip, decode_clip, encode_clip
 from forecasting.frames.one_writer import one_writer
 
 CLIPS_PER_SHARD = 64
+# Below it, clips are made before a process has begun, which imports for seconds.
+CLIPS_WORTH_WORKERS = 64
 
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
@@ -73,7 +75,7 @@ def fill(
     folder: where the shards go; made if missing.
     num_clips: size of the data set.
     make_clip: makes the clip of an index; picklable if `workers` > 0.
-    workers: processes; 0 generates in this one.
+    workers: processes; 0 generates in this one, as do a few clips always.
     title: for the progress bar.
 
   Raises:
@@ -125,7 +127,7 @@ def _generate(
     .to_iter_dataset(grain.ReadOptions(num_threads=0))
   )
   workers = min(workers, len(indices))
-  if workers > 0:
+  if workers > 0 and len(indices) >= CLIPS_WORTH_WORKERS:
     if not flags.FLAGS.is_parsed():
       # Grain reads its flags, which only absl's own binaries parse.
       flags.FLAGS.mark_as_parsed()

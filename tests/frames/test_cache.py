@@ -127,6 +127,7 @@ def test_a_run_killed_with_its_workers_resumes_to_the_same_bytes(tmp_path):
     "from forecasting.frames import cache, pipeline\n"
     "if __name__ == '__main__':\n"
     "  cache.CLIPS_PER_SHARD = 4\n"
+    "  cache.CLIPS_WORTH_WORKERS = 1\n"
     "  data = config.data_config()\n"
     "  data.update(train_clips=40, size=16, workers=2)\n"
     "  pipeline.open_source(data, 'train', Path(sys.argv[1]))\n"
@@ -163,6 +164,17 @@ def test_a_run_killed_with_its_workers_resumes_to_the_same_bytes(tmp_path):
   assert start(broken).wait(600) == 0
   assert shards(broken) == expected
   assert not list(broken.rglob("*.tmp"))
+
+
+def test_a_few_clips_are_made_without_workers(tmp_path):
+  here = []
+
+  def make(index):
+    here.append(index)  # in another process, of no effect here
+    return make_clip(index)
+
+  cache.fill(tmp_path, NUM_CLIPS, make, workers=2, title="test")
+  assert here == list(range(NUM_CLIPS))
 
 
 @pytest.mark.parametrize("kind", [KeyError, RuntimeError, OSError])
