@@ -1,9 +1,10 @@
 """Runs the binaries as a user does, for the tests beside this file."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
+
+import fast_compile
 
 from forecasting.report import results
 
@@ -28,7 +29,7 @@ def run(binary, workdir, *flags, check=True):
     cwd=ROOT,
     capture_output=True,
     text=True,
-    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    env=fast_compile.environment(),
   )
   if check:
     assert done.returncode == 0, done.stderr[-3000:]

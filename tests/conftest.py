@@ -2,10 +2,10 @@
 
 import os
 
+import fast_compile
 from jaxtyping import install_import_hook
 
-# Most of a test's time is XLA's, optimizing what then runs for milliseconds.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("XLA_FLAGS", fast_compile.FLAGS)
 
 install_import_hook("forecasting", "beartype.beartype")
 

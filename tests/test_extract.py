@@ -1,12 +1,12 @@
 """Extraction stores what the backbone says, once, and can be interrupted."""
 
 import dataclasses
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import fast_compile
 import jax
 import numpy as np
 import pytest
@@ -300,10 +300,9 @@ print("ok")
 
 @pytest.mark.slow
 def test_no_device_holds_the_whole_of_a_large_backbone():
-  flags = "--xla_force_host_platform_device_count=4"
   done = subprocess.run(
     [sys.executable, "-c", FOUR_DEVICES],
-    env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+    env=fast_compile.environment(4),
     capture_output=True,
     text=True,
     check=False,

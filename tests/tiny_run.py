@@ -1,11 +1,11 @@
 """A run of seconds on latents of noise, in any number of processes."""
 
 import ast
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+import fast_compile
 import jax
 import numpy as np
 
@@ -114,20 +114,12 @@ def command(binary, workdir, fields, layout=ALONE, flags=()):
   ]
 
 
-def environment():
-  """Returns variables with which programs compile fast."""
-  return os.environ | {
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
-  }
-
-
 def run(arguments):
   """Runs a command to its end."""
   return subprocess.run(
     arguments,
     cwd=ROOT,
-    env=environment(),
+    env=fast_compile.environment(),
     capture_output=True,
     text=True,
     check=False,

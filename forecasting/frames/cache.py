@@ -26,7 +26,7 @@ from forecasting.frames.clip import Clip, decode_clip, encode_clip
 from forecasting.frames.one_writer import one_writer
 
 CLIPS_PER_SHARD = 64
-# Below it, clips are made before a process has begun, which imports for seconds.
+# Fewer are made before a process has begun, which imports for seconds.
 CLIPS_WORTH_WORKERS = 64
 
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"

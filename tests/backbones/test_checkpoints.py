@@ -5,6 +5,7 @@ import subprocess
 import sys
 import weakref
 
+import fast_compile
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -184,11 +185,10 @@ print("ok")
 """
 
 
-def test_straight_into_shards_of_four_devices(monkeypatch):
-  monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
-  monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+def test_straight_into_shards_of_four_devices():
   done = subprocess.run(
     [sys.executable, "-c", FOUR_DEVICES],
+    env=fast_compile.environment(4),
     capture_output=True,
     text=True,
     check=False,

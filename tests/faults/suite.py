@@ -14,6 +14,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import fast_compile
 import tiny_run
 
 from forecasting.training.log import METRICS, read_metrics
@@ -143,7 +144,7 @@ class Suite:
     return subprocess.Popen(
       self.command(binary, workdir, processes, **changes),
       cwd=tiny_run.ROOT,
-      env=tiny_run.environment(),
+      env=fast_compile.environment(),
       stdout=log,
       stderr=log,
       start_new_session=True,

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import fast_compile
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -187,11 +188,9 @@ for one, eight in zip(*outs):
 
 def test_eight_devices_agree_with_one():
   folder = os.path.dirname(__file__)
-  environment = os.environ | {
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    "JAX_PLATFORMS": "cpu",
-    "PYTHONPATH": os.pathsep.join(sys.path),
-  }
+  environment = fast_compile.environment(
+    8, PYTHONPATH=os.pathsep.join(sys.path)
+  )
   result = subprocess.run(
     [sys.executable, "-c", _EIGHT_DEVICES.format(folder=folder)],
     env=environment,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from forecasting import config
-from forecasting.frames import clip as clips
 from forecasting.frames import cache, mujoco_scenes, pipeline
+from forecasting.frames import clip as clips
 
 
 def small_data():

@@ -1,10 +1,10 @@
 """Placement of arrays, and agreement of four devices with one."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+import fast_compile
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
@@ -54,10 +54,9 @@ def test_four_devices(section, four_devices):
 def four_devices(tmp_path_factory):
   """Runs `four_devices.py` in a process that sees four devices."""
   script = Path(__file__).parent / "four_devices.py"
-  flags = "--xla_force_host_platform_device_count=4"
   return subprocess.run(
     [sys.executable, script, tmp_path_factory.mktemp("run")],
-    env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+    env=fast_compile.environment(4),
     cwd=Path(__file__).parents[2],
     capture_output=True,
     text=True,

@@ -1,11 +1,11 @@
 """Two processes with two devices each train like one, and stop together."""
 
-import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import fast_compile
 import numpy as np
 import pytest
 import toy_run
@@ -18,12 +18,11 @@ def run_both(workdir, stop):
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     port = str(probe.getsockname()[1])
-  flags = "--xla_force_host_platform_device_count=2"
   script = Path(__file__).parent / "two_processes.py"
   processes = [
     subprocess.Popen(
       [sys.executable, script, str(i), port, workdir, stop if i == 0 else "0"],
-      env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+      env=fast_compile.environment(2),
       cwd=Path(__file__).parents[2],
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
