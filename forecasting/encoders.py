@@ -12,14 +12,15 @@ from ml_collections import ConfigDict
 
 from forecasting.backbones.encode import (
   DTYPES,
-  Backbone,
   load_backbone,
   parameter_shapes,
 )
 from forecasting.backbones.zoo import get_spec
 from forecasting.latents.encoding import Encoder, encode_clips
+from forecasting.shapes import Params
 from forecasting.training.mesh import AXES, make_mesh, state_shardings
 
+Shape = tuple[int, ...]
 # Video uint8 and example ids of a full batch -> context and clip latents.
 Encode = Callable[[np.ndarray, np.ndarray], tuple[jax.Array, jax.Array]]
 
@@ -40,7 +41,74 @@ def encoding_mesh(num_bytes: int, devices: Sequence[Any], local: int) -> Mesh:
   return make_mesh(local if num_bytes > SPLIT_BYTES else 1, devices)
 
 
-def load(config: ConfigDict) -> Backbone:
+class FrozenEncoder:
+  """A backbone on this process's devices, for the clips of all splits.
+
+  What takes long is done when it is first asked for, and then once: tracing,
+  which tells the shapes of latents, and compilation.
+
+  Attributes:
+    backbone: with its parameters.
+    batch_size: clips of one call, a multiple of the devices.
+  """
+
+  def __init__(self, backbone: Encoder, num_context: int, batch_size: int):
+    """Takes a backbone; computes nothing.
+
+    Args:
+      backbone: with its parameters.
+      num_context: frames of the context.
+      batch_size: clips of one call, at least.
+    """
+    self.backbone = backbone
+    self._encode = functools.partial(encode_clips, backbone, num_context)
+    self._devices = jax.local_devices()
+    number = len(self._devices)
+    self.batch_size = -(-batch_size // number) * number
+    self._shapes: dict[Shape, tuple[Shape, ...]] = {}
+
+  def latent_shapes(self, video: Shape) -> tuple[Shape, ...]:
+    """Returns the shapes of the context's and the clip's latents.
+
+    Args:
+      video: shape [T H W 3] of a clip.
+    """
+    if video not in self._shapes:
+      clips = jax.ShapeDtypeStruct((1, *video), np.uint8)
+      latents = jax.eval_shape(self._encode, self.backbone.params, clips)
+      self._shapes[video] = tuple(array.shape[1:] for array in latents)
+    return self._shapes[video]
+
+  def __call__(
+    self, video: np.ndarray, ids: np.ndarray
+  ) -> tuple[jax.Array, jax.Array]:
+    """Encodes a batch of `batch_size` clips.
+
+    Args:
+      video: uint8 [B T H W 3].
+      ids: of the examples, see `latents.encoding.encode_clips`.
+
+    Returns:
+      Context latents and clip latents.
+    """
+    params, encode, split = self._placed
+    return encode(params, *jax.device_put((video, ids), split))
+
+  @functools.cached_property
+  def _placed(self) -> tuple[Params, Callable[..., Any], NamedSharding]:
+    """The parameters on their devices, and what is compiled for these."""
+    params, number = self.backbone.params, len(self._devices)
+    num_bytes = sum(x.nbytes for x in jax.tree.leaves(params))
+    mesh = encoding_mesh(num_bytes, self._devices, number)
+    split = NamedSharding(mesh, P(AXES))
+    return (
+      jax.device_put(params, state_shardings(params, mesh)),
+      jax.jit(self._encode, out_shardings=split),
+      split,
+    )
+
+
+def load(config: ConfigDict) -> FrozenEncoder:
   """Loads the backbone of a config, every array straight to its devices.
 
   Args:
@@ -61,36 +129,7 @@ def load(config: ConfigDict) -> Backbone:
   def place(array: Any) -> jax.Array:
     return jax.device_put(array, state_shardings(array, mesh))
 
-  return load_backbone(**settings, place=place)
-
-
-def compile_encoder(
-  backbone: Encoder, num_context: int, batch_size: int
-) -> tuple[Encode, int]:
-  """Compiles the encoding of batches over this process's devices.
-
-  Args:
-    backbone: with its parameters.
-    num_context: frames of the context.
-    batch_size: clips of one call, at least.
-
-  Returns:
-    The function, and the batch size rounded up to a multiple of the devices.
-  """
-  devices = jax.local_devices()
-  num_bytes = sum(x.nbytes for x in jax.tree.leaves(backbone.params))
-  mesh = encoding_mesh(num_bytes, devices, len(devices))
-  params = jax.device_put(
-    backbone.params, state_shardings(backbone.params, mesh)
+  backbone = load_backbone(**settings, place=place)
+  return FrozenEncoder(
+    backbone, config.data.num_context, config.latents.batch_size
   )
-  split = NamedSharding(mesh, P(AXES))
-  encode = jax.jit(
-    functools.partial(encode_clips, backbone, num_context),
-    out_shardings=split,
-  )
-  batch_size = -(-batch_size // len(devices)) * len(devices)
-
-  def run(video: np.ndarray, ids: np.ndarray) -> tuple[jax.Array, jax.Array]:
-    return encode(params, *jax.device_put((video, ids), split))
-
-  return run, batch_size

@@ -329,7 +329,8 @@ def _open_stores(config: ConfigDict, workdir: Path) -> dict[str, LatentStore]:
     StoreError: the disk has no room for the latents.
   """
   if config.latents.path is None:
-    backbone = encoders.load(config)
+    encoder = encoders.load(config)
+    backbone = encoder.backbone
     # Before latents are extracted that no checkpoint belongs to.
     same_run.check_latents(
       {
@@ -346,9 +347,9 @@ def _open_stores(config: ConfigDict, workdir: Path) -> dict[str, LatentStore]:
       splits.append("horizon")
     sources = dict.fromkeys(splits)
     if config.latents.extract_if_missing:
-      sources = extract.open_sources(config, splits, workdir, backbone)
+      sources = extract.open_sources(config, splits, workdir, encoder)
     return {
-      split: extract.ensure_store(config, split, workdir, backbone, source)
+      split: extract.ensure_store(config, split, workdir, encoder, source)
       for split, source in sources.items()
     }
   stores = {}

@@ -30,12 +30,12 @@ from tqdm import tqdm
 
 from forecasting import validation
 from forecasting.backbones.encode import num_blocks
-from forecasting.encoders import Encode, compile_encoder, load
+from forecasting.encoders import Encode, FrozenEncoder, load
 from forecasting.frames.pipeline import SPLITS, ClipSource, open_source
 from forecasting.latents import manifest as manifest_lib
 from forecasting.latents import space
 from forecasting.latents import store as store_lib
-from forecasting.latents.encoding import PREPROCESSING, Encoder, encode_clips
+from forecasting.latents.encoding import PREPROCESSING, Encoder
 from forecasting.latents.manifest import Manifest
 from forecasting.latents.records import example_id
 from forecasting.latents.store import LatentStore
@@ -48,7 +48,7 @@ def ensure_store(
   config: ConfigDict,
   split: str,
   workdir: Path,
-  backbone: Encoder | None = None,
+  encoder: FrozenEncoder | None = None,
   source: ClipSource | None = None,
 ) -> LatentStore:
   """Opens the latents that a config asks for, extracting them if allowed.
@@ -57,7 +57,7 @@ def ensure_store(
     config: of the run.
     split: 'train', 'eval', 'futures' or 'horizon'.
     workdir: of the run.
-    backbone: if it is loaded already.
+    encoder: if it is loaded already.
     source: of the clips, if it is open already.
 
   Returns:
@@ -69,11 +69,11 @@ def ensure_store(
     ManifestError: other latents lie there.
     StoreError: damaged shards; says how to mend them.
   """
-  backbone = backbone or load(config)
+  encoder = encoder or load(config)
   if source is None:
     source = _source(config, split, workdir)
-  wanted = describe(config, backbone, source)
-  path = store_path(config, backbone, source, workdir)
+  wanted = describe(config, encoder, source)
+  path = store_path(config, encoder.backbone, source, workdir)
   # Another run may finish them just now: processes must not see both.
   if distributed.first_says(_num_stored(path, wanted) >= len(source)):
     return LatentStore(path, num_clips=len(source))
@@ -82,14 +82,14 @@ def ensure_store(
       f"no latents of {len(source)} {split} clips in {path}. Extract them:\n  "
       f"{_command(workdir, split)}\nor set latents.extract_if_missing=True."
     )
-  return _extract(config, workdir, backbone, source)
+  return _extract(config, workdir, encoder, source)
 
 
 def extract(
   config: ConfigDict,
   split: str,
   workdir: Path,
-  backbone: Encoder | None = None,
+  encoder: FrozenEncoder | None = None,
   source: ClipSource | None = None,
 ) -> LatentStore:
   """Writes what is missing or damaged of the latents of a split.
@@ -98,7 +98,7 @@ def extract(
     config: of the run.
     split: 'train', 'eval', 'futures' or 'horizon'.
     workdir: of the run.
-    backbone: if it is loaded already.
+    encoder: if it is loaded already.
     source: of the clips, if it is open already.
 
   Returns:
@@ -108,14 +108,17 @@ def extract(
     ManifestError: other latents lie there.
     StoreError: disk full or folder not writable.
   """
-  backbone = backbone or load(config)
+  encoder = encoder or load(config)
   if source is None:
     source = _source(config, split, workdir)
-  return _extract(config, workdir, backbone, source)
+  return _extract(config, workdir, encoder, source)
 
 
 def open_sources(
-  config: ConfigDict, splits: Sequence[str], workdir: Path, backbone: Encoder
+  config: ConfigDict,
+  splits: Sequence[str],
+  workdir: Path,
+  encoder: FrozenEncoder,
 ) -> dict[str, ClipSource]:
   """Opens clips; says how many lack latents, and how large these will be.
 
@@ -123,7 +126,7 @@ def open_sources(
     config: of the run.
     splits: as of `ensure_store`.
     workdir: of the run.
-    backbone: frozen model.
+    encoder: frozen model.
 
   Returns:
     The clips of each split.
@@ -135,8 +138,8 @@ def open_sources(
   sources, total = {}, 0
   for split in splits:
     sources[split] = source = _source(config, split, workdir)
-    manifest = describe(config, backbone, source)
-    path = store_path(config, backbone, source, workdir)
+    manifest = describe(config, encoder, source)
+    path = store_path(config, encoder.backbone, source, workdir)
     if _num_stored(path, manifest) >= len(source):
       continue
     missing = store_lib.num_missing(path, manifest)
@@ -187,19 +190,12 @@ def _has_layernorm(backbone: Encoder) -> bool:
 
 
 def describe(
-  config: ConfigDict, backbone: Encoder, source: ClipSource
+  config: ConfigDict, encoder: FrozenEncoder, source: ClipSource
 ) -> Manifest:
   """Returns the manifest that the latents of a source are to have."""
-  spec, data = backbone.spec, config.data
-  clip = source[0]
-  context_shape, clip_shape = (
-    latents.shape[1:]
-    for latents in jax.eval_shape(
-      functools.partial(encode_clips, backbone, data.num_context),
-      backbone.params,
-      clip["video"][None],
-    )
-  )
+  backbone, data, clip = encoder.backbone, config.data, source[0]
+  spec = backbone.spec
+  context_shape, clip_shape = encoder.latent_shapes(clip["video"].shape)
   return Manifest(
     backbone=spec.name,
     weights_digest=backbone.weights_digest,
@@ -243,14 +239,11 @@ def _num_stored(path: Path, wanted: Manifest) -> int:
 
 
 def _extract(
-  config: ConfigDict, workdir: Path, backbone: Encoder, source: ClipSource
+  config: ConfigDict, workdir: Path, encoder: FrozenEncoder, source: ClipSource
 ) -> LatentStore:
   """Writes what is missing or damaged."""
-  path = store_path(config, backbone, source, workdir)
-  manifest = describe(config, backbone, source)
-  encode, batch_size = compile_encoder(
-    backbone, config.data.num_context, config.latents.batch_size
-  )
+  path = store_path(config, encoder.backbone, source, workdir)
+  manifest = describe(config, encoder, source)
 
   def examples(shards: Sequence[range]) -> Iterator[Mapping[str, Any]]:
     count = sum(map(len, shards))
@@ -258,7 +251,11 @@ def _extract(
     title = f"latents {source.name} {source.split}"
     with tqdm(total=count, desc=title, unit="clip", **slow) as progress:
       for example in encode_shards(
-        source, shards, encode, batch_size, max(1, config.data.workers)
+        source,
+        shards,
+        encoder,
+        encoder.batch_size,
+        max(1, config.data.workers),
       ):
         progress.update()  # before: nobody asks for more after the last one
         yield example
@@ -381,9 +378,9 @@ def main(argv: Sequence[str]) -> None:
   workdir = Path(_WORKDIR.value)
   keep_freed_memory()
   enable_compilation_cache(config.compiled, workdir)
-  backbone = load(config)
-  for split, source in open_sources(config, splits, workdir, backbone).items():
-    latents = extract(config, split, workdir, backbone, source)
+  encoder = load(config)
+  for split, source in open_sources(config, splits, workdir, encoder).items():
+    latents = extract(config, split, workdir, encoder, source)
     if jax.process_index() == 0:
       print(f"{split}: {len(latents)} clips in {latents.path}")
 

@@ -13,9 +13,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from forecasting import config as config_lib
-from forecasting import extract
+from forecasting import encoders, extract
 from forecasting.backbones import encode, zoo
-from forecasting.latents import space
+from forecasting.latents import encoding, space
 from forecasting.latents.manifest import ManifestError
 from forecasting.latents.store import LatentStore, StoreError
 
@@ -70,6 +70,17 @@ def backbone():
   return encode.load_spec(SPEC, random_init=True)
 
 
+def frozen(config, backbone):
+  return encoders.FrozenEncoder(
+    backbone, config.data.num_context, config.latents.batch_size
+  )
+
+
+@pytest.fixture
+def encoder(config, backbone):
+  return frozen(config, backbone)
+
+
 @pytest.fixture
 def config() -> ConfigDict:
   config = config_lib.base_config()
@@ -103,9 +114,9 @@ def frames(clip):
 
 
 def test_latents_and_labels_are_those_of_the_clips(
-  config, backbone, source, tmp_path
+  config, encoder, backbone, source, tmp_path
 ):
-  latents = extract.extract(config, "train", tmp_path, backbone)
+  latents = extract.extract(config, "train", tmp_path, encoder)
   assert len(latents) == NUM_CLIPS
   encoded = jax.jit(backbone.encode)
   for i in range(NUM_CLIPS):
@@ -131,7 +142,9 @@ def test_latents_do_not_depend_on_the_batch(config, backbone, tmp_path):
   for batch_size in (1, 5):
     config.latents.batch_size = batch_size
     workdir = tmp_path / str(batch_size)
-    stores.append(extract.extract(config, "train", workdir, backbone))
+    stores.append(
+      extract.extract(config, "train", workdir, frozen(config, backbone))
+    )
   for i in range(NUM_CLIPS):
     np.testing.assert_allclose(
       stores[0][i]["clip"], stores[1][i]["clip"], atol=1e-5
@@ -139,12 +152,12 @@ def test_latents_do_not_depend_on_the_batch(config, backbone, tmp_path):
 
 
 def test_killed_and_run_again_gives_the_same_bytes(
-  config, backbone, source, tmp_path
+  config, encoder, backbone, source, tmp_path
 ):
-  whole = extract.extract(config, "train", tmp_path / "whole", backbone)
+  whole = extract.extract(config, "train", tmp_path / "whole", encoder)
   source["train"].killed_at = 5
   with pytest.raises(BaseException):  # noqa: B017
-    extract.extract(config, "train", tmp_path / "killed", backbone)
+    extract.extract(config, "train", tmp_path / "killed", encoder)
   path = extract.store_path(
     config, backbone, source["train"], tmp_path / "killed"
   )
@@ -152,16 +165,16 @@ def test_killed_and_run_again_gives_the_same_bytes(
   assert not (path / "manifest.json").exists()
   source["train"].killed_at = -1
   source["train"].read.clear()
-  killed = extract.extract(config, "train", tmp_path / "killed", backbone)
+  killed = extract.extract(config, "train", tmp_path / "killed", encoder)
   # The first clip shows the shapes; 1 and 2 are in the finished shard.
   assert {1, 2}.isdisjoint(source["train"].read)
   assert content(killed.path) == content(whole.path)
 
 
-def test_ensure_store_extracts_once(config, backbone, source, tmp_path):
-  first = extract.ensure_store(config, "eval", tmp_path, backbone)
+def test_ensure_store_extracts_once(config, encoder, source, tmp_path):
+  first = extract.ensure_store(config, "eval", tmp_path, encoder)
   source["eval"].read.clear()
-  again = extract.ensure_store(config, "eval", tmp_path, backbone)
+  again = extract.ensure_store(config, "eval", tmp_path, encoder)
   assert set(source["eval"].read) <= {0}
   assert again.path == first.path
   assert again.path.relative_to(tmp_path).parts == (
@@ -172,9 +185,25 @@ def test_ensure_store_extracts_once(config, backbone, source, tmp_path):
   )
 
 
-def test_ensure_store_gives_the_command(
+def test_clips_of_all_splits_are_traced_and_compiled_once(
   config, backbone, tmp_path, monkeypatch
 ):
+  traced = []
+
+  def encode_clips(backbone, num_context, params, video, ids=None):
+    traced.append(video.shape[0])
+    return encoding.encode_clips(backbone, num_context, params, video, ids)
+
+  monkeypatch.setattr(encoders, "encode_clips", encode_clips)
+  encoder = frozen(config, backbone)
+  splits = ("train", "eval")
+  opened = extract.open_sources(config, splits, tmp_path, encoder)
+  for split in splits:
+    extract.ensure_store(config, split, tmp_path, encoder, opened[split])
+  assert traced == [1, config.latents.batch_size]
+
+
+def test_ensure_store_gives_the_command(config, encoder, tmp_path, monkeypatch):
   config.latents.extract_if_missing = False
   monkeypatch.setattr(
     sys,
@@ -182,7 +211,7 @@ def test_ensure_store_gives_the_command(
     ["main", "--config=configs/x.py:smoke", "--config.seed=3", "--workdir=w"],
   )
   with pytest.raises(FileNotFoundError) as error:
-    extract.ensure_store(config, "eval", tmp_path, backbone)
+    extract.ensure_store(config, "eval", tmp_path, encoder)
   assert (
     "python -m forecasting.extract --config=configs/x.py:smoke "
     f"--config.seed=3 --workdir={tmp_path} --split=eval\n"
@@ -193,12 +222,12 @@ def test_ensure_store_gives_the_command(
 def test_other_latents_in_the_same_place_are_refused_by_field(
   config, backbone, tmp_path
 ):
-  latents = extract.extract(config, "train", tmp_path, backbone)
+  latents = extract.extract(config, "train", tmp_path, frozen(config, backbone))
   before = content(latents.path)
   config.data.num_context = 2
   for function in (extract.ensure_store, extract.extract):
     with pytest.raises(ManifestError, match="num_context: the store has 4"):
-      function(config, "train", tmp_path, backbone)
+      function(config, "train", tmp_path, frozen(config, backbone))
   assert content(latents.path) == before
 
 
@@ -224,30 +253,30 @@ def test_other_weights_layers_and_modes_have_their_own_place(
 
 
 def test_more_and_fewer_clips_use_the_same_store(
-  config, backbone, source, tmp_path
+  config, encoder, source, tmp_path
 ):
   source["train"].length = 4
-  extract.ensure_store(config, "train", tmp_path, backbone)
+  extract.ensure_store(config, "train", tmp_path, encoder)
   source["train"].length = NUM_CLIPS
   source["train"].read.clear()
-  grown = extract.ensure_store(config, "train", tmp_path, backbone)
+  grown = extract.ensure_store(config, "train", tmp_path, encoder)
   assert len(grown) == NUM_CLIPS
   assert {1, 2}.isdisjoint(source["train"].read)
   before = content(grown.path)
   source["train"].length = 4
   for function in (extract.ensure_store, extract.extract):
-    assert len(function(config, "train", tmp_path, backbone)) == 4
+    assert len(function(config, "train", tmp_path, encoder)) == 4
   assert content(grown.path) == before
 
 
-def test_extract_mends_what_ensure_store_refuses(config, backbone, tmp_path):
-  latents = extract.extract(config, "train", tmp_path, backbone)
+def test_extract_mends_what_ensure_store_refuses(config, encoder, tmp_path):
+  latents = extract.extract(config, "train", tmp_path, encoder)
   before = content(latents.path)
   file = latents.path / "shard-00001.array_record"
   file.write_bytes(file.read_bytes()[:-5])
   with pytest.raises(StoreError, match=r"shard-00001.*forecasting\.extract"):
-    extract.ensure_store(config, "train", tmp_path, backbone)
-  extract.extract(config, "train", tmp_path, backbone)
+    extract.ensure_store(config, "train", tmp_path, encoder)
+  extract.extract(config, "train", tmp_path, encoder)
   assert content(latents.path) == before
   LatentStore(latents.path, verify=True)
 
@@ -256,7 +285,7 @@ def test_the_leaky_ablation_is_named_in_the_manifest(
   config, backbone, tmp_path
 ):
   leaky = dataclasses.replace(backbone, context_mode="leaky_full_clip")
-  latents = extract.extract(config, "eval", tmp_path, leaky)
+  latents = extract.extract(config, "eval", tmp_path, frozen(config, leaky))
   assert latents.manifest.is_leaky
   assert "leaky_full_clip" in str(latents.path)
   example = latents[0]
@@ -280,11 +309,12 @@ ids = np.arange(4, dtype=np.uint32)
 found = {}
 for limit in (2**40, 0):
   encoders.SPLIT_BYTES = limit
-  backbone = encoders.load(config)
-  encode, size = encoders.compile_encoder(backbone, 4, 3)
-  assert size == 4
-  found[limit] = encode(np.concatenate([video, video[:1]]), ids)
-  large = [x for x in jax.tree.leaves(backbone.params) if x.size >= 2**16]
+  config.latents.batch_size = 3
+  encoder = encoders.load(config)
+  assert encoder.batch_size == 4
+  found[limit] = encoder(np.concatenate([video, video[:1]]), ids)
+  params = jax.tree.leaves(encoder.backbone.params)
+  large = [x for x in params if x.size >= 2**16]
   assert len(large) >= 4
   for array in large:
     assert len(array.addressable_shards) == 4
@@ -311,7 +341,7 @@ def test_no_device_holds_the_whole_of_a_large_backbone():
 
 
 def test_size_is_said_and_a_full_disk_stops_before_anything(
-  config, backbone, source, tmp_path, monkeypatch, capsys
+  config, encoder, backbone, source, tmp_path, monkeypatch, capsys
 ):
   def size(name):
     folder = extract.store_path(config, backbone, source[name], tmp_path)
@@ -321,24 +351,25 @@ def test_size_is_said_and_a_full_disk_stops_before_anything(
   monkeypatch.setattr(space.shutil, "disk_usage", lambda path: free)
   splits = ("train", "eval")
   with pytest.raises(StoreError, match=r"need .* 10 kB free: .*latents\.root"):
-    extract.open_sources(config, splits, tmp_path, backbone)
+    extract.open_sources(config, splits, tmp_path, encoder)
   assert not (tmp_path / "latents").exists()
   said = capsys.readouterr().out.splitlines()
   for name, line in zip(splits, said, strict=True):
     assert line.startswith(f"{name}: latents of 7 clips to be written, ")
 
   free = free._replace(free=10**9)
-  opened = extract.open_sources(config, splits, tmp_path, backbone)
+  opened = extract.open_sources(config, splits, tmp_path, encoder)
   assert opened == source
   capsys.readouterr()
-  extract.extract(config, "train", tmp_path, backbone, opened["train"])
+  extract.extract(config, "train", tmp_path, encoder, opened["train"])
   estimate = NUM_CLIPS * space.clip_bytes(
-    extract.describe(config, backbone, source["train"]), source["train"][0]
+    extract.describe(config, encoder, source["train"]),
+    source["train"][0],
   )
   # Files are padded to whole blocks, which counts for small ones only.
   assert estimate <= size("train") <= estimate + 3 * 2**17
   # What is there is not asked for again.
   free = free._replace(free=estimate + 1)
-  extract.open_sources(config, splits, tmp_path, backbone)
+  extract.open_sources(config, splits, tmp_path, encoder)
   (line,) = capsys.readouterr().out.splitlines()
   assert line.startswith("eval: ")

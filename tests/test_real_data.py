@@ -14,8 +14,7 @@ import pytest
 from binaries import rows
 
 from forecasting import config as config_lib
-from forecasting import experiment, extract, main, presets
-from forecasting.backbones.encode import load_backbone
+from forecasting import encoders, experiment, extract, main, presets
 
 sys.path.insert(0, str(Path(__file__).parent / "frames"))
 import made_movi
@@ -109,21 +108,17 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def backbone():
-  return load_backbone("4ds_tiny")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("dataset", CASES)
-def test_a_download_gives_result_rows(dataset, backbone, tmp_path):
+def test_a_download_gives_result_rows(dataset, tmp_path):
   write, tasks, num_clips, skipped = CASES[dataset]
   cfg = config_lib.experiment("4ds_tiny", tasks)("smoke")
   paths = write(tmp_path / "download")
   cfg.update_from_flattened_dict({**presets.PAPER[tasks[-1]], **SMALL, **paths})
 
+  encoder = encoders.load(cfg)
   found = tuple(
-    len(extract.extract(cfg, split, tmp_path, backbone))
+    len(extract.extract(cfg, split, tmp_path, encoder))
     for split in ("train", "eval")
   )
   assert found == num_clips
