@@ -61,11 +61,11 @@ class FrozenEncoder:
       batch_size: clips of one call, at least.
     """
     self.backbone = backbone
+    # One and the same function: JAX keeps what it has traced of it.
     self._encode = functools.partial(encode_clips, backbone, num_context)
     self._devices = jax.local_devices()
     number = len(self._devices)
     self.batch_size = -(-batch_size // number) * number
-    self._shapes: dict[Shape, tuple[Shape, ...]] = {}
 
   def latent_shapes(self, video: Shape) -> tuple[Shape, ...]:
     """Returns the shapes of the context's and the clip's latents.
@@ -73,11 +73,9 @@ class FrozenEncoder:
     Args:
       video: shape [T H W 3] of a clip.
     """
-    if video not in self._shapes:
-      clips = jax.ShapeDtypeStruct((1, *video), np.uint8)
-      latents = jax.eval_shape(self._encode, self.backbone.params, clips)
-      self._shapes[video] = tuple(array.shape[1:] for array in latents)
-    return self._shapes[video]
+    clips = jax.ShapeDtypeStruct((1, *video), np.uint8)
+    latents = jax.eval_shape(self._encode, self.backbone.params, clips)
+    return tuple(array.shape[1:] for array in latents)
 
   def __call__(
     self, video: np.ndarray, ids: np.ndarray

@@ -82,7 +82,7 @@ def ensure_store(
       f"no latents of {len(source)} {split} clips in {path}. Extract them:\n  "
       f"{_command(workdir, split)}\nor set latents.extract_if_missing=True."
     )
-  return _extract(config, workdir, encoder, source)
+  return _extract(config, encoder, source, path, wanted)
 
 
 def extract(
@@ -111,7 +111,9 @@ def extract(
   encoder = encoder or load(config)
   if source is None:
     source = _source(config, split, workdir)
-  return _extract(config, workdir, encoder, source)
+  path = store_path(config, encoder.backbone, source, workdir)
+  manifest = describe(config, encoder, source)
+  return _extract(config, encoder, source, path, manifest)
 
 
 def open_sources(
@@ -239,11 +241,14 @@ def _num_stored(path: Path, wanted: Manifest) -> int:
 
 
 def _extract(
-  config: ConfigDict, workdir: Path, encoder: FrozenEncoder, source: ClipSource
+  config: ConfigDict,
+  encoder: FrozenEncoder,
+  source: ClipSource,
+  path: Path,
+  manifest: Manifest,
 ) -> LatentStore:
   """Writes what is missing or damaged."""
-  path = store_path(config, encoder.backbone, source, workdir)
-  manifest = describe(config, encoder, source)
+  num_threads = max(1, config.data.workers)
 
   def examples(shards: Sequence[range]) -> Iterator[Mapping[str, Any]]:
     count = sum(map(len, shards))
@@ -251,11 +256,7 @@ def _extract(
     title = f"latents {source.name} {source.split}"
     with tqdm(total=count, desc=title, unit="clip", **slow) as progress:
       for example in encode_shards(
-        source,
-        shards,
-        encoder,
-        encoder.batch_size,
-        max(1, config.data.workers),
+        source, shards, encoder, encoder.batch_size, num_threads
       ):
         progress.update()  # before: nobody asks for more after the last one
         yield example
