@@ -186,6 +186,7 @@ def _run(config: ConfigDict, workdir: Path) -> Path:
     optimizer=config.optimizer,
     steps=config.steps,
     ema_decay=config.ema_decay,
+    ema_warm_up=config.ema_warm_up,
     accumulate=config.train.accumulate,
     uses_average=task.uses_average,
   )

@@ -90,6 +90,8 @@ def base(backbone: str) -> ConfigDict:
   cfg.optimizer.parts = ConfigDict()
   cfg.steps = 5000
   cfg.ema_decay = 0.995
+  # Without it, a teacher is a slow average from the first step on.
+  cfg.ema_warm_up = True
   cfg.train = config.train_config()
   cfg.train.batch_size = 16
   cfg.train.log_every = 25
@@ -148,6 +150,7 @@ def next_vid(backbone: str) -> Callable[..., ConfigDict]:
       },
       "steps": 120_000,
       "ema_decay": 0.99925,
+      "ema_warm_up": False,
       "train.batch_size": 3072,
       "train.checkpoint_every": 1000,
     },

@@ -30,18 +30,24 @@ class TrainState:
   opt_state: Any
 
 
-def update_ema(ema: Any, params: Any, count: Any, decay: float) -> Any:
+def update_ema(
+  ema: Any, params: Any, count: Any, decay: float, warm_up: bool = True
+) -> Any:
   """Returns the average after one more update.
 
   Args:
     ema: average so far, float32.
     params: parameters after the update.
     count: updates averaged so far, from 0.
-    decay: after warm-up; the n-th update uses min(decay, (1 + n) / (10 + n)).
+    decay: share of the average that an update keeps.
+    warm_up: whether the n-th update keeps no more than (1 + n) / (10 + n), so
+      that the initial parameters are soon forgotten.
 
   Source: forecaster.md section 7.4.
   """
-  rate = jnp.minimum(decay, (1.0 + count) / (10.0 + count))
+  rate: Any = decay
+  if warm_up:
+    rate = jnp.minimum(decay, (1.0 + count) / (10.0 + count))
   return jax.tree.map(
     lambda e, p: e + (1.0 - rate) * (p.astype(jnp.float32) - e), ema, params
   )

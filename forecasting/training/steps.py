@@ -37,6 +37,7 @@ class Trainee:
     optimizer: fields of `config.optimizer_config`.
     steps: number of updates.
     ema_decay: of the averaged parameters.
+    ema_warm_up: whether the average soon forgets the initial parameters.
     accumulate: parts that a batch is split in; their gradients are averaged, so
       that only one part's activations are in memory.
     uses_average: whether `loss` takes the averaged parameters as its fourth
@@ -51,6 +52,7 @@ class Trainee:
   ema_decay: float
   accumulate: int = 1
   uses_average: bool = False
+  ema_warm_up: bool = True
 
   def make_optimizer(self) -> optax.GradientTransformation:
     """Returns its optimizer."""
@@ -107,7 +109,9 @@ def train_step(
   return TrainState(
     step=state.step + 1,
     params=params,
-    ema=update_ema(state.ema, params, state.step, trainee.ema_decay),
+    ema=update_ema(
+      state.ema, params, state.step, trainee.ema_decay, trainee.ema_warm_up
+    ),
     opt_state=opt_state,
   ), metrics
 

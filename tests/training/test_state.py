@@ -28,6 +28,13 @@ def test_ema_after_n_constant_updates():
       np.testing.assert_allclose(ema["w"], 5.0 - 2.0 * kept, rtol=1e-6)
 
 
+def test_ema_without_warm_up_is_slow_from_the_start():
+  ema = {"w": jnp.full((), 3.0)}
+  for n in range(20):
+    ema = update_ema(ema, {"w": jnp.full((), 5.0)}, n, 0.95, warm_up=False)
+  np.testing.assert_allclose(ema["w"], 5.0 - 2.0 * 0.95**20, rtol=1e-6)
+
+
 def test_ema_stays_float32():
   ema = update_ema(
     {"w": jnp.ones(2)}, {"w": jnp.full(2, 1.01, jnp.bfloat16)}, 10_000, 0.9995

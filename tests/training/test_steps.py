@@ -1,5 +1,6 @@
 """One step: its numbers, its keys, its metrics."""
 
+import functools
 import subprocess
 import sys
 import zlib
@@ -81,6 +82,23 @@ def test_state_is_donated():
   steps.compile_step(trainee, mesh)(state, batch, trainee.key(0))
   assert state.params["dense"]["kernel"].is_deleted()
   assert state.ema["dense"]["kernel"].is_deleted()
+
+
+@pytest.mark.parametrize(("warm_up", "taken"), [(True, 0.9), (False, 0.1)])
+def test_average_takes_its_share_of_the_first_update(warm_up, taken):
+  trainee, mesh = toy_run.trainee(ema_warm_up=warm_up), make_mesh()
+  state = trainee.create_state(mesh, trainee.key(0))
+  before = jax.device_get(state.params)
+  batch = shard_batch(next(toy_run.batches()), mesh)
+  state, _ = steps.compile_step(trainee, mesh)(state, batch, trainee.key(0))
+  expected = jax.tree.map(
+    lambda old, new: old + taken * (new - old), before, state.params
+  )
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-9),
+    jax.device_get(state.ema),
+    jax.device_get(expected),
+  )
 
 
 def test_parts_of_a_batch_train_like_the_whole():
