@@ -5,8 +5,15 @@ narrow predictor guesses, for every hidden token, what a target encoder makes
 of the whole clip; the target encoder is the running average of the encoder.
 The error is the absolute difference to the layer-normalized target.
 
+Of a masking with 'slots' the encoder sees the first slots only, and what comes
+next is hidden too: the published code's `max_context_frames_ratio`.
+
 Several maskings, few large blocks and many small ones, share one pass of the
 target encoder.
+
+With a `visible_weight`, visible tokens are to tell their own targets too, after
+V-JEPA 2.1 (arXiv 2603.14482); here by one dense layer and with equal weights,
+not through the predictor and by their distance to what is hidden.
 """
 
 from collections.abc import Mapping
@@ -42,7 +49,12 @@ class FeaturePrediction(objective.Objective):
     """
     super().__init__(spec, cfg)
     self.predictor = Decoder(
-      spec.grid, spec.width, cfg["width"], cfg["depth"], cfg["heads"]
+      spec.grid,
+      spec.width,
+      cfg["width"],
+      cfg["depth"],
+      cfg["heads"],
+      reconstructs=cfg["visible_weight"] > 0,
     )
 
   def init(self, key: PRNGKey) -> Params:
@@ -63,10 +75,11 @@ class FeaturePrediction(objective.Objective):
     key: PRNGKey,
     average: Params | None = None,
   ) -> objective.Losses:
-    """Returns the error on hidden tokens, averaged over the maskings.
+    """Returns the error, averaged over the maskings, and its parts.
 
-    Logged beside it: the 'spread' of the targets over clips, at each token. It
-    falls to 0 if the target encoder forgets what it sees.
+    The parts are the errors on 'hidden' tokens and, if they count, on 'visible'
+    ones. Logged beside them: the 'spread' of the targets over clips, at each
+    token. It falls to 0 if the target encoder forgets what it sees.
     """
     keys = objective.clip_keys(key, batch)
     video = objective.flipped(batch, keys, self.cfg["flip"])
@@ -74,16 +87,21 @@ class FeaturePrediction(objective.Objective):
     target = layer_norm(self.latents(average["encoder"], video))
     target = rearrange(target, "B t h w D -> B (t h w) D")
     target = jax.lax.stop_gradient(target)
-    errors = []
+    errors = {"hidden": [], "visible": []}
     for number, masking in enumerate(self.cfg["maskings"]):
       drawn = jax.vmap(jax.random.fold_in, (0, None))(keys, number + 1)
       visible, hidden = masks.draw_tubes(
         drawn, self.spec.grid, masking, self.cfg["aspect"]
       )
-      guess = self.predict(params, video, visible, hidden)
-      errors.append(jnp.abs(guess - take_tokens(target, hidden)).mean())
-    error = sum(errors) / len(errors)
-    return error, {"hidden": error, "spread": target.std(axis=0).mean()}
+      own, guess = self.predict(params, video, visible, hidden)
+      errors["hidden"].append(_distance(guess, take_tokens(target, hidden)))
+      if self.predictor.reconstructs:
+        errors["visible"].append(_distance(own, take_tokens(target, visible)))
+    parts = {name: sum(x) / len(x) for name, x in errors.items() if x}
+    total = parts["hidden"]
+    if self.predictor.reconstructs:
+      total = total + self.cfg["visible_weight"] * parts["visible"]
+    return total, parts | {"spread": target.std(axis=0).mean()}
 
   def predict(
     self,
@@ -91,9 +109,23 @@ class FeaturePrediction(objective.Objective):
     video: Float[Array, "B T H W 3"],
     visible: Int[Array, "B v"],
     hidden: Int[Array, "B m"],
-  ) -> Float[Array, "B m D"]:
-    """Guesses the features of hidden tokens from visible ones."""
+  ) -> tuple[Float[Array, "B n D"], Float[Array, "B m D"]]:
+    """Guesses features from visible tokens.
+
+    Returns:
+      Those of visible tokens, none without a `visible_weight`, and of hidden
+      ones.
+    """
     tokens = encode_visible(self.network, params["encoder"], video, visible)
-    return self.predictor.apply(
+    guess = self.predictor.apply(
       {"params": params["predictor"]}, tokens, visible, hidden
     )
+    count = guess.shape[1] - hidden.shape[1]
+    return guess[:, :count], guess[:, count:]
+
+
+def _distance(
+  guess: Float[Array, "B n D"], target: Float[Array, "B n D"]
+) -> Float[Array, ""]:
+  """Returns the mean absolute difference."""
+  return jnp.abs(guess - target).mean()

@@ -89,11 +89,13 @@ def draw_tubes(
 ) -> tuple[Int[Array, "B v"], Int[Array, "B m"]]:
   """Draws visible and hidden tokens of clips: the same places in all slots.
 
+  Slots after those that are shown are hidden whole.
+
   Args:
     keys: one per clip.
     grid: slots, rows and columns.
     masking: 'blocks', their number; 'area' of each; 'visible', the share of
-      places that is shown.
+      places that is shown; and, if not all are, 'slots', how many are shown.
     aspect: as in `draw_blocks`.
 
   Returns:
@@ -101,6 +103,7 @@ def draw_tubes(
   """
   slots, rows, columns = grid
   places = rows * columns
+  shown = masking.get("slots", slots)
   num_visible = round(masking["visible"] * places)
 
   def draw(key: PRNGKey) -> tuple[Array, Array]:
@@ -115,7 +118,9 @@ def draw_tubes(
     return split_places(order_key, is_hidden, num_visible)
 
   visible, hidden = jax.vmap(draw)(keys)
+  later = jnp.arange(shown * places, slots * places)
+  later = jnp.broadcast_to(later, (len(hidden), *later.shape))
   return (
-    in_all_slots(visible, slots, places),
-    in_all_slots(hidden, slots, places),
+    in_all_slots(visible, shown, places),
+    jnp.concatenate([in_all_slots(hidden, shown, places), later], axis=1),
   )

@@ -12,6 +12,7 @@ CFG = {
   "name": "feature_prediction",
   "maskings": ({"blocks": 2, "area": 0.3, "visible": 0.5},),
   "aspect": (0.75, 1.5),
+  "visible_weight": 0.0,
   "width": 24,
   "depth": 1,
   "heads": 2,
@@ -32,12 +33,35 @@ def test_guess_sees_visible_tokens_only(task, random_params):
   @jax.jit
   def influence(video):
     def total(video):
-      return jnp.square(task.predict(params, video, visible, hidden)).sum()
+      own, guess = task.predict(params, video, visible, hidden)
+      assert own.shape[1] == 0
+      return jnp.square(guess).sum()
 
     return jnp.abs(to_patches(jax.grad(total)(video), (2, 4, 4))[0]).max(-1)
 
   seen = set(np.flatnonzero(np.asarray(influence(video))))
   assert seen == {1, 5, 20, 63}
+
+
+def test_visible_tokens_tell_their_own_targets(
+  small_spec, random_params, make_video
+):
+  task = FeaturePrediction(
+    small_spec("vjepa_tiny"), CFG | {"visible_weight": 2.0}
+  )
+  params, average = random_params(task), random_params(task)
+  batch, key = {"video": make_video()}, jax.random.key(0)
+  total, parts = task.loss(params, batch, key, average)
+  np.testing.assert_allclose(
+    total, parts["hidden"] + 2.0 * parts["visible"], rtol=1e-6
+  )
+  # By a dense layer of their own: it changes their error, and no other.
+  changed = jax.tree.map(lambda x: x, params)
+  layer = changed["predictor"]["reconstruction"]
+  layer["bias"] = layer["bias"] + 1.0
+  _, others = task.loss(changed, batch, key, average)
+  assert others["hidden"] == parts["hidden"]
+  assert others["visible"] != parts["visible"]
 
 
 @pytest.mark.slow

@@ -47,3 +47,14 @@ def test_tubes_hide_the_same_places_in_all_slots():
     assert sorted([*shown, *rest]) == list(range(64))
   first = masks.draw_tubes(keys[:1], (4, 4, 4), masking, (0.75, 1.5))[0]
   np.testing.assert_array_equal(first[0], visible[0])
+
+
+def test_slots_that_are_not_shown_are_hidden_whole():
+  masking = {"blocks": 2, "area": 0.3, "visible": 0.25, "slots": 3}
+  keys = jax.random.split(jax.random.key(0), 3)
+  visible, hidden = masks.draw_tubes(keys, (4, 4, 4), masking, (0.75, 1.5))
+  assert visible.shape == (3, 12) and hidden.shape == (3, 52)
+  for shown, rest in zip(np.asarray(visible), np.asarray(hidden), strict=True):
+    places = shown.reshape(3, 4) - 16 * np.arange(3)[:, None]
+    assert (places == places[0]).all() and places[0].max() < 16
+    assert sorted([*shown, *rest]) == list(range(64))
