@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from forecasting.pretraining import masks
 
@@ -36,25 +37,16 @@ def test_visible_places_are_free_and_all_others_are_hidden():
   assert is_hidden[np.asarray(visible)].sum() == 2
 
 
-def test_tubes_hide_the_same_places_in_all_slots():
-  masking = {"blocks": 2, "area": 0.3, "visible": 0.25}
+@pytest.mark.parametrize(("some", "shown"), [({}, 4), ({"slots": 3}, 3)])
+def test_tubes_hide_the_same_places_and_slots_that_are_not_shown(some, shown):
+  masking = {"blocks": 2, "area": 0.3, "visible": 0.25} | some
   keys = jax.random.split(jax.random.key(0), 3)
   visible, hidden = masks.draw_tubes(keys, (4, 4, 4), masking, (0.75, 1.5))
-  assert visible.shape == (3, 16) and hidden.shape == (3, 48)
-  for shown, rest in zip(np.asarray(visible), np.asarray(hidden), strict=True):
-    places = shown.reshape(4, 4) - 16 * np.arange(4)[:, None]
+  assert visible.shape == (3, 4 * shown)
+  assert hidden.shape == (3, 64 - 4 * shown)
+  for seen, rest in zip(np.asarray(visible), np.asarray(hidden), strict=True):
+    places = seen.reshape(shown, 4) - 16 * np.arange(shown)[:, None]
     assert (places == places[0]).all() and places[0].max() < 16
-    assert sorted([*shown, *rest]) == list(range(64))
+    assert sorted([*seen, *rest]) == list(range(64))
   first = masks.draw_tubes(keys[:1], (4, 4, 4), masking, (0.75, 1.5))[0]
   np.testing.assert_array_equal(first[0], visible[0])
-
-
-def test_slots_that_are_not_shown_are_hidden_whole():
-  masking = {"blocks": 2, "area": 0.3, "visible": 0.25, "slots": 3}
-  keys = jax.random.split(jax.random.key(0), 3)
-  visible, hidden = masks.draw_tubes(keys, (4, 4, 4), masking, (0.75, 1.5))
-  assert visible.shape == (3, 12) and hidden.shape == (3, 52)
-  for shown, rest in zip(np.asarray(visible), np.asarray(hidden), strict=True):
-    places = shown.reshape(3, 4) - 16 * np.arange(3)[:, None]
-    assert (places == places[0]).all() and places[0].max() < 16
-    assert sorted([*shown, *rest]) == list(range(64))
